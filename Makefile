@@ -1,0 +1,53 @@
+# Every word here works from a fresh clone: it first makes .venv with what it needs.
+.PHONY: help run test test-fast test-slow lint fix clean
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+run: $(VENV)/run.installed ## start the gateway on the embedded store, TCP 5001, HTTP 8080
+	@exec $(BIN)/gateway serve
+
+test-fast: $(VENV)/test.installed ## the tests that need no other process, under a minute
+	$(BIN)/python -m pytest -q -m "not slow and not elasticsearch and not process"
+
+test: $(VENV)/test.installed ## the test suite, with a real Elasticsearch that it starts itself
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: $(VENV)/test.installed ## kills, soak, foreign clients, the browser
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(VENV)/lint.installed $(VENV)/test.installed ## ruff, mypy, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(VENV)/lint.installed ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the virtual environment and caches, keep the data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found. Name one with PYTHON=/path/to/python3." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "python -m venv failed: on Debian install python3-venv." >&2; exit 1; }
+
+$(VENV)/run.installed: $(BIN)/python pyproject.toml
+	@echo "Installing the gateway into $(VENV) (once, about half a minute) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/test.installed: $(BIN)/python pyproject.toml
+	@echo "Installing what the tests need into $(VENV) (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(VENV)/run.installed
+
+$(VENV)/lint.installed: $(BIN)/python pyproject.toml
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[lint]'
+	@touch $@ $(VENV)/run.installed
