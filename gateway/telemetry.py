@@ -1,0 +1,88 @@
+"""What happened, told once: each call counts and, where someone must act, writes to the log.
+
+Metric names follow Prometheus: base units, ``_total`` for counters.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+
+log = structlog.get_logger(__name__)
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+BYTES = tuple(float(4**exponent) for exponent in range(4, 13))
+
+
+class Telemetry:
+    """The gateway's own metrics; one object for the process."""
+
+    def __init__(self) -> None:
+        """Make the metrics, in a registry of their own."""
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a line more for each, which nobody asked for
+        self.registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=self.registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+
+        self._refused = counter(
+            "gateway_events_refused_by_reason_total", "Refused events since start.", "source", "reason"
+        )
+        self._connections = counter("gateway_connections_total", "Connections accepted.", "source")
+        self._answers = counter("gateway_http_answers_total", "Answers to ingestion requests.", "status")
+        self._groups = histogram("gateway_spool_sync_seconds", "Time to write and sync a group of records.", SECONDS)
+        self._records = counter("gateway_spool_records_total", "Records written.")
+        self._bulk_secs = histogram("gateway_bulk_seconds", "Time of a bulk request.", SECONDS, "sink")
+        self._bulk_bytes = histogram("gateway_bulk_bytes", "Size of a bulk request.", BYTES, "sink")
+        self._retried = counter("gateway_events_retried_total", "Events sent to a sink once more.", "sink")
+        self._failures = counter("gateway_sink_failures_total", "Requests to a sink that failed.", "sink", "reason")
+
+    def connected(self, source: str) -> None:
+        """A client connected."""
+        self._connections.labels(source).inc()
+
+    def block_stored(self, source: str, reasons: list[str]) -> None:
+        """A block is on disk; ``reasons`` are those of its refused events."""
+        for reason, count in Tally(reasons).items():
+            self._refused.labels(source, reason).inc(count)
+
+    def answered(self, status: int) -> None:
+        """An ingestion request was answered."""
+        self._answers.labels(str(status)).inc()
+
+    def group_synced(self, *, records: int, seconds: float) -> None:
+        """A group of records reached the disk."""
+        self._records.inc(records)
+        self._groups.observe(seconds)
+
+    def bulk_sent(self, sink: str, *, size: int, seconds: float) -> None:
+        """A sink took a bulk of ``size`` bytes, or refused it in an orderly way."""
+        self._bulk_secs.labels(sink).observe(seconds)
+        self._bulk_bytes.labels(sink).observe(size)
+
+    def retried(self, sink: str, events: int) -> None:
+        """Events are sent once more."""
+        self._retried.labels(sink).inc(events)
+
+    def sink_failed(self, sink: str, reason: str, text: str, *, first: bool) -> None:
+        """A request to a sink failed and will be repeated; only the ``first`` of a row is logged."""
+        self._failures.labels(sink, reason).inc()
+        if first:
+            log.warning(f"{text} Trying again.", sink=sink)
+
+    def sink_recovered(self, sink: str, seconds: float) -> None:
+        """A sink works again after ``seconds``."""
+        log.info("The sink works again.", sink=sink, after_secs=round(seconds, 1))
+
+    def sink_stopped(self, sink: str, text: str) -> None:
+        """A sink cannot go on by itself."""
+        log.error(text, sink=sink)
+
+    def foreign_templates(self, names: list[str]) -> None:
+        """Templates of our names that are not ours."""
+        log.warning("Index templates of these names are not the gateway's and stay as they are.", templates=names)

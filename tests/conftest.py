@@ -1,0 +1,126 @@
+"""What tests of every room share: a real Elasticsearch, the gateway as a process, free ports."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.elasticsearch_node.client import EsClient, new_prefix
+from tests.elasticsearch_node.node import ElasticsearchNode, NodeError
+from tests.elasticsearch_node.ports import free_port as find_free_port
+from tests.gateway_process import GatewayFactory
+
+ELASTICSEARCH_FIXTURES = {"elasticsearch_url", "es", "elasticsearch_node"}
+PROCESS_FIXTURES = {"gateway"}
+_why_skipped = pytest.StashKey[str]()
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by the fixtures they use, so that none can forget to."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & PROCESS_FIXTURES:
+            item.add_marker("process")
+        if fixtures & ELASTICSEARCH_FIXTURES:
+            item.add_marker("elasticsearch")
+            # A test's time limit is for the test: the first one also waits for the download of the node,
+            # which has a limit of its own.
+            limit = item.get_closest_marker("timeout")
+            args, kwargs = (limit.args, limit.kwargs) if limit else ((), {})
+            item.add_marker(pytest.mark.timeout(*args, **{**kwargs, "func_only": True}), append=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say at the end, in red, that Elasticsearch was not there and why."""
+    if reason := config.stash.get(_why_skipped, None):
+        terminalreporter.section("the tests that need Elasticsearch were SKIPPED", sep="=", red=True)
+        terminalreporter.line(reason)
+
+
+def _start(node: ElasticsearchNode, config: pytest.Config) -> None:
+    """Start a node; where it cannot be had, fail in CI and skip elsewhere."""
+    try:
+        node.start()
+    except NodeError as error:
+        reason = f"Elasticsearch could not be started: {error}"
+    else:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    config.stash[_why_skipped] = reason
+    pytest.skip(reason.splitlines()[0])
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_url(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[str]:
+    """The address of an Elasticsearch for the whole session: ELASTICSEARCH_URL's, else a node of its own."""
+    if given := os.environ.get("ELASTICSEARCH_URL", "").split(",")[0].strip():
+        try:
+            httpx.get(given, timeout=10, trust_env=False).raise_for_status()
+        except httpx.HTTPError as error:
+            reason = f"ELASTICSEARCH_URL is set, but that server does not answer: {error}"
+        else:
+            reason = ""
+        if reason:
+            pytest.fail(reason, pytrace=False)
+        yield given.rstrip("/")
+        return
+    node = ElasticsearchNode(tmp_path_factory.mktemp("elasticsearch") / "data")
+    _start(node, pytestconfig)
+    yield node.url
+    node.stop()
+    shutil.rmtree(node.data)
+
+
+@pytest.fixture
+def elasticsearch_node(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[ElasticsearchNode]:
+    """A started node for one test alone, which may stop it, kill it and start it again."""
+    node = ElasticsearchNode(tmp_path / "elasticsearch" / "data", heap="512m")
+    _start(node, pytestconfig)
+    yield node
+    node.stop()
+    shutil.rmtree(node.data)
+
+
+@pytest.fixture
+def index_prefix() -> str:
+    """A prefix for index names that no other test has."""
+    return new_prefix()
+
+
+@pytest.fixture
+def es(elasticsearch_url: str, index_prefix: str) -> Iterator[EsClient]:
+    """The session's Elasticsearch; what bears the test's prefix is deleted afterwards."""
+    client = EsClient(elasticsearch_url, index_prefix)
+    yield client
+    try:
+        client.clean()
+    finally:
+        client.close()
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """A function that returns a free port of 127.0.0.1, never the same one twice."""
+    return find_free_port
+
+
+@pytest.fixture
+def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[GatewayFactory]:
+    """A function that starts gateways as processes; all of them are ended with the test."""
+    for name in ("es", "elasticsearch_node"):
+        if name in request.fixturenames:  # set up before, so that it goes after the gateways that write to it
+            request.getfixturevalue(name)
+    factory = GatewayFactory(tmp_path)
+    yield factory
+    factory.close()
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Asynchronous tests run on asyncio, as the gateway does."""
+    return "asyncio"
