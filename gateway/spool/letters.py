@@ -1,0 +1,102 @@
+"""Takes refused events from the records into the dead letters. Keeps promises 2 and 7."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import structlog
+
+from gateway.spool.books import Cursor
+from gateway.spool.reader import Item
+from gateway.spool.segment import Damage, set_aside
+from gateway.spool.spool import Spool
+from gateway.spool.state import Letter, State
+
+log = structlog.get_logger(__name__)
+READ_BYTES = 4 * 1024 * 1024
+RETRY_SECS = 1.0
+PAUSE_SECS = 0.2  # one sync for the letters of many records
+
+
+class LetterBox:
+    """Reads the spool like a sink and keeps what was refused."""
+
+    name = "dead_letters"
+
+    def __init__(self, spool: Spool, state: State) -> None:
+        self._spool = spool
+        self._state = state
+        known = state.cursor(self.name, spool.name)
+        if known is not None and spool.outlives(known):
+            known = None
+        self._cursor = known or Cursor()
+        self._reader = spool.reader(self.name, known)
+        self._reader.on_damage = _report
+        self._reading = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Take refused events until cancelled."""
+        while True:
+            await self._spool.wait_beyond(self._reader.position)
+            try:
+                await self.catch_up()
+            except OSError as error:
+                log.error("The spool cannot be read for dead letters, trying again.", error=str(error))
+                await asyncio.sleep(RETRY_SECS)
+            await asyncio.sleep(PAUSE_SECS)
+
+    async def catch_up(self) -> None:
+        """Take what is in the spool now."""
+        async with self._reading:
+            await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        while items := await asyncio.to_thread(self._reader.read, self._spool.end, READ_BYTES):
+            letters = [letter for item in items for letter in self._letters(item)]
+            header = items[-1].record.header
+            cursor = Cursor(items[-1].after, header.sequence, header.accepted)
+            while True:
+                try:
+                    without = await self._keep(cursor, letters)
+                    break
+                except sqlite3.Error as error:
+                    log.error("Dead letters cannot be written, trying again.", error=str(error))
+                    await asyncio.sleep(RETRY_SECS)
+            if without:
+                log.error(
+                    "The dead letters are full (dead_letters.max_bytes): refused events are kept without their bytes.",
+                    events=without,
+                )
+            self._cursor = cursor
+            self._spool.release(self.name, cursor.position)
+
+    async def _keep(self, cursor: Cursor, letters: list[Letter]) -> int:
+        return await self._state.run(lambda: self._state.commit(self.name, self._spool.name, cursor, letters))
+
+    def _letters(self, item: Item) -> list[Letter]:
+        record = item.record
+        if not record.header.dead_letters:
+            return []
+        origin = f"{self._spool.name}/{record.header.sequence}"
+        return [Letter(f"{origin}/{at}", letter) for at, letter in enumerate(record.dead_letters())]
+
+
+def _report(path: Path, damage: Damage, data: memoryview) -> None:
+    """Set bytes that cannot be read aside, and say so once; the sinks count the documents that were in them."""
+    try:
+        aside = set_aside(path, damage.start, data)
+    except OSError as error:
+        log.error("Damaged bytes of the spool cannot be set aside.", file=str(path), error=str(error))
+        return
+    if aside is not None:
+        log.error(
+            "Bytes of the spool are damaged: they are set aside, the gateway goes on behind them.",
+            file=str(path),
+            at=damage.start,
+            bytes=len(data),
+            aside=str(aside),
+            documents="unknown" if damage.header is None else damage.header.documents,
+            dead_letters="unknown" if damage.header is None else damage.header.dead_letters,
+        )
