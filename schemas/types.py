@@ -1,0 +1,156 @@
+"""The types fields are made of: what each takes from a client, and how each is stored.
+
+Strictness, the same in every schema: strings take numbers, numbers take numeric strings, nothing
+takes a boolean for something else, NaN and infinities are refused, `null` is for optional fields only.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Never
+
+from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError, PydanticKnownError
+
+Storage = Literal["keyword", "text", "double", "long", "boolean", "date", "object", "flat_object", "unindexed"]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a field is stored; the Elasticsearch mapping and the store's columns are read from this."""
+
+    storage: Storage
+    many: bool = False
+    """A list of values: Elasticsearch maps it like one value, a column cannot hold it."""
+
+
+# Without nested repetition, so that a hostile megabyte of digits is matched in linear time.
+_NUMBER = re.compile(r"\s*[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
+_INTEGER = re.compile(r"\s*[+-]?[0-9]+\s*")
+
+_LARGEST_FLOAT = 1.7976931348623157e308
+_SMALLEST_LONG, _LARGEST_LONG = -(2**63), 2**63 - 1
+# Python reads no integer of more than 4300 digits; a long has 19.
+_LONG_DIGITS = 40
+
+
+def _read_number(value: Any, rule: Literal["float_type", "int_type"]) -> int | float:
+    """Give the number that a numeric string spells; refuse everything else."""
+    if type(value) is str and _NUMBER.fullmatch(value):
+        if len(value) <= _LONG_DIGITS and _INTEGER.fullmatch(value):
+            return int(value)
+        return float(value)
+    raise PydanticKnownError(rule)
+
+
+def number_between(low: float | None = None, high: float | None = None) -> Callable[[Any], int | float]:
+    """Make the check of a number field; an integer stays an integer and a float a float.
+
+    One Python function a field: measured faster than the unions of pydantic's own validators that keep
+    integers, and its errors have paths without the names of union members.
+    """
+    least = -_LARGEST_FLOAT if low is None else low
+    most = _LARGEST_FLOAT if high is None else high
+    # JSON encoders and stores end at 64 bits: an integer beyond them goes on as a float.
+    least_integer = _SMALLEST_LONG if low is None else math.ceil(low)
+    most_integer = _LARGEST_LONG if high is None else math.floor(high)
+
+    def check(value: Any) -> int | float:
+        kind = type(value)
+        if kind is float:
+            if least <= value <= most:
+                return value  # type: ignore[no-any-return]
+        elif kind is int:
+            if least_integer <= value <= most_integer:
+                return value  # type: ignore[no-any-return]
+        else:
+            return check(_read_number(value, "float_type"))
+        if not -_LARGEST_FLOAT <= value <= _LARGEST_FLOAT:  # also true for NaN
+            raise PydanticKnownError("finite_number")
+        if value < least:
+            raise PydanticKnownError("greater_than_equal", {"ge": least})
+        if value > most:
+            raise PydanticKnownError("less_than_equal", {"le": most})
+        return float(value)
+
+    return check
+
+
+def check_integer(value: Any) -> int:
+    """Take integers, floats without a fraction and strings of either, within 64 bits."""
+    number = value if type(value) in (float, int) else _read_number(value, "int_type")
+    if type(number) is float:
+        if not math.isfinite(number):
+            raise PydanticKnownError("finite_number")
+        if not number.is_integer():
+            raise PydanticKnownError("int_from_float")
+        number = int(number)
+    if number > _LARGEST_LONG:
+        raise PydanticKnownError("less_than_equal", {"le": _LARGEST_LONG})
+    if number < _SMALLEST_LONG:
+        raise PydanticKnownError("greater_than_equal", {"ge": _SMALLEST_LONG})
+    return int(number)
+
+
+def check_scalar(value: Any) -> Any:
+    """Take a string, a finite number or a boolean, and keep it exactly as sent."""
+    kind = type(value)
+    if kind is str or kind is bool or kind is int or (kind is float and math.isfinite(value)):
+        return value
+    raise PydanticCustomError("scalar_type", "Input should be a string, a number or a boolean")
+
+
+def check_moment(value: Any) -> Any:
+    """Take what can be a point in time, a string or a number; reading it is the clock's work."""
+    kind = type(value)
+    if kind is str or kind is int or (kind is float and math.isfinite(value)):
+        return value
+    raise PydanticKnownError("datetime_type")
+
+
+def refuse_name(_: Any) -> Never:
+    """Refuse a field whose name Elasticsearch keeps for itself."""
+    raise PydanticCustomError("reserved_name", "This name is reserved by Elasticsearch; rename the field")
+
+
+def _number_schema(**bounds: float) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [{"type": "number", **bounds}, {"type": "string", "format": "number"}]})
+
+
+_TEXT_SCHEMA = WithJsonSchema({"type": ["string", "number"]})
+
+Text = Annotated[str, Field(coerce_numbers_to_str=True), _TEXT_SCHEMA, Stored("keyword")]
+FreeText = Annotated[str, Field(coerce_numbers_to_str=True), _TEXT_SCHEMA, Stored("text")]
+Number = Annotated[float, PlainValidator(number_between()), _number_schema(), Stored("double")]
+NotNegative = Annotated[float, PlainValidator(number_between(low=0)), _number_schema(minimum=0), Stored("double")]
+Fraction = Annotated[
+    float,
+    PlainValidator(number_between(low=0, high=1)),
+    _number_schema(minimum=0, maximum=1),
+    Stored("double"),
+]
+Integer = Annotated[
+    int,
+    PlainValidator(check_integer),
+    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "format": "integer"}]}),
+    Stored("long"),
+]
+Flag = Annotated[bool, Field(strict=True), Stored("boolean")]
+Scalar = Annotated[
+    str | float | bool,
+    PlainValidator(check_scalar),
+    WithJsonSchema({"type": ["string", "number", "boolean"]}),
+    Stored("keyword"),
+]
+Moment = Annotated[
+    str | float, PlainValidator(check_moment), WithJsonSchema({"type": ["string", "number"]}), Stored("date")
+]
+Anything = Annotated[Any, Stored("keyword")]
+Unindexed = Annotated[Any, Stored("unindexed")]
+Object = Annotated[dict[str, Any], Stored("object")]
+# Names with dots are common here (`val.loss` beside `val`) and must not become objects.
+Numbers = Annotated[dict[str, Number | None], Stored("flat_object")]
+Texts = Annotated[dict[str, Text | None], Stored("flat_object")]
+TextList = Annotated[list[Text], Stored("keyword", many=True)]
+ReservedName = Annotated[Any, PlainValidator(refuse_name), WithJsonSchema({"not": {}})]
