@@ -1,0 +1,1 @@
+"""What an event means: bytes in, one record out."""

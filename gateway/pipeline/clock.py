@@ -1,0 +1,141 @@
+"""When an event happened: `@timestamp` and `timestamp` read, checked and written as UTC."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from schemas.fault import Fault, json_path, json_text
+
+# Written like this it is kept byte for byte; Elasticsearch's strict_date_optional_time reads it.
+_UTC_TEXT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?Z", re.ASCII)
+_ISO_TEXT = re.compile(r"[-\dWw]+([Tt ][\d:.,]+)? ?([Zz]|[+-]\d\d:?(\d\d)?)?", re.ASCII)
+_NUMBER_TEXT = re.compile(r"\d{9,}(\.\d+)?", re.ASCII)
+_MAX_TEXT = 64  # characters; no time is longer
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Moment(NamedTuple):
+    """A time as `@timestamp` text, with its UTC day as index names have it."""
+
+    text: str
+    day: str
+
+
+class Clock:
+    """Reads times by the rules of the settings."""
+
+    def __init__(self, naive_timezone: str, max_age_days: int | None, max_future_secs: float) -> None:
+        """Raise ValueError for a time zone that is not known."""
+        try:
+            self._zone: tzinfo = UTC if naive_timezone == "UTC" else ZoneInfo(naive_timezone)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"{naive_timezone!r} is not a time zone, such as Europe/Berlin") from None
+        self._max_age_days = max_age_days
+        self._max_future_secs = max_future_secs
+
+    def at(self, now: float) -> BlockClock:
+        """Return the clock for one block received at ``now``, seconds since 1970."""
+        return BlockClock(self._zone, self._max_age_days, self._max_future_secs, now)
+
+
+class BlockClock:
+    """The clock while one block is read."""
+
+    def __init__(self, zone: tzinfo, max_age_days: int | None, max_future_secs: float, now: float) -> None:
+        self._zone = zone
+        self._now = datetime.fromtimestamp(now, UTC)
+        self.received = moment(self._now)
+        self._max_age_days = max_age_days
+        self._oldest = None if max_age_days is None else _moved(self._now, -max_age_days * 86400)
+        self._newest = _moved(self._now, max_future_secs)
+        self._max_future_secs = max_future_secs
+
+    def of_event(self, fields: dict[str, Any]) -> Moment | Fault:
+        """Return the event's time, that of receipt when it has none, or why it cannot be."""
+        for name in ("@timestamp", "timestamp"):
+            value = fields.get(name)
+            if value is not None:
+                return self.read(name, value)
+        return self.received
+
+    def read(self, name: str, value: Any) -> Moment | Fault:
+        """Return the time that a field holds, or why it cannot be."""
+        try:
+            when, digits = self._parse(value)
+            if self._oldest is not None and when < self._oldest:
+                return self._fault(
+                    name,
+                    value,
+                    "too_old",
+                    f"The event is older than {self._max_age_days} days (events.max_age_days).",
+                    "Is the sender's clock right? To take old events, raise events.max_age_days.",
+                )
+            if when > self._newest:
+                ahead = round((when - self._now).total_seconds())
+                return self._fault(
+                    name,
+                    value,
+                    "in_the_future",
+                    f"The event is {ahead} s ahead of this machine's clock, more than {self._max_future_secs:g} s "
+                    "(events.max_future_secs).",
+                    "Local time sent without its zone? Send UTC with Z, or set events.naive_timezone."
+                    if ahead < 15 * 3600
+                    else "Is the sender's clock right?",
+                )
+            if isinstance(value, str) and _UTC_TEXT.fullmatch(value):
+                return Moment(value, value[:10].replace("-", "."))
+            return moment(when, digits)
+        except (ValueError, OverflowError):
+            return self._fault(
+                name,
+                value,
+                "timestamp_invalid",
+                "Not a time: ISO 8601 such as 2026-01-31T12:00:00Z, or a number since 1970 in s, ms, us or ns.",
+            )
+
+    def _parse(self, value: Any) -> tuple[datetime, str]:
+        """Return the time, and its digits behind the second when they are finer than a datetime."""
+        if isinstance(value, str):
+            if len(value) > _MAX_TEXT:
+                raise ValueError
+            if _NUMBER_TEXT.fullmatch(value):
+                return self._parse(float(value) if "." in value else int(value))
+            if not _ISO_TEXT.fullmatch(value):
+                raise ValueError
+            when = datetime.fromisoformat(value.upper().replace(",", "."))
+            return when.replace(tzinfo=self._zone) if when.tzinfo is None else when, ""
+        if type(value) not in (int, float) or value < 0:
+            raise ValueError
+        unit = 1 if value < 1e11 else 1000 if value < 1e14 else 1_000_000 if value < 1e17 else 1_000_000_000
+        if type(value) is int:
+            secs, rest = divmod(value, unit)
+            nanos = rest * (1_000_000_000 // unit)
+            return _EPOCH + timedelta(seconds=secs, microseconds=nanos // 1000), f"{nanos:09d}" if nanos % 1000 else ""
+        return _EPOCH + timedelta(microseconds=round(value * (1_000_000 / unit))), ""
+
+    @staticmethod
+    def _fault(name: str, value: Any, rule: str, message: str, hint: str | None = None) -> Fault:
+        return Fault(json_path([name]), rule, message, json_text(value), hint)
+
+
+def _moved(when: datetime, secs: float) -> datetime:
+    """Return the time ``secs`` later, or the last or first there is."""
+    try:
+        return when + timedelta(seconds=secs)
+    except OverflowError:
+        return (datetime.max if secs > 0 else datetime.min).replace(tzinfo=UTC)
+
+
+def moment(when: datetime, digits: str = "") -> Moment:
+    """Return a time as UTC text, with as many digits behind the second as it needs."""
+    when = when.astimezone(UTC)
+    text = when.strftime("%Y-%m-%dT%H:%M:%S") if when.year >= 1000 else when.isoformat()[:19]
+    micros = when.microsecond
+    if digits:
+        text += "." + digits
+    elif micros:
+        text += f".{micros // 1000:03d}" if micros % 1000 == 0 else f".{micros:06d}"
+    return Moment(text + "Z", f"{when.year:04d}.{when.month:02d}.{when.day:02d}")

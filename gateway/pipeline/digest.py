@@ -1,0 +1,173 @@
+"""A block of lines to one draft of a record: parse, validate, enrich, name, write."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import orjson
+import structlog
+
+from gateway.pipeline.block import Block, Refusal
+from gateway.pipeline.clock import BlockClock, Clock, Moment
+from gateway.pipeline.enrich import Enrichers
+from gateway.pipeline.identity import Identity
+from gateway.pipeline.parse import Event, parse
+from gateway.spool.record import Counts, DeadLetter, Documents, Draft
+from schemas import Fault
+from schemas.kinds import INFERENCE, KINDS, LABEL, LOG, MLFLOW, Kind, choose, unknown_kind_hint
+
+log = structlog.get_logger(__name__)
+CHUNK_LINES = 1000
+
+
+class Digest:
+    """Turns blocks into drafts. Pure but for the counter of new ids."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        enrichers: Enrichers,
+        *,
+        max_line_bytes: int,
+        default_kind: str | None = None,
+        index_prefix: str = "",
+    ) -> None:
+        self._clock = clock
+        self._enrichers = enrichers
+        self._identity = Identity()
+        self._max_line_bytes = max_line_bytes
+        self._default = LOG if default_kind == LOG.name else None
+        self._prefix = index_prefix
+
+    def block(self, block: Block, now: float) -> Digestion:
+        """Begin on a block received at ``now``, seconds since 1970."""
+        return Digestion(self, block, now)
+
+
+class Digestion:
+    """One block while it is worked on, `CHUNK_LINES` lines a step."""
+
+    def __init__(self, digest: Digest, block: Block, now: float) -> None:
+        self._digest = digest
+        self._block = block
+        self._now = now
+        self._now_ms = int(now * 1000)
+        self._clock: BlockClock = digest._clock.at(now)
+        self._groups: dict[str, list[bytes]] = defaultdict(list)
+        self._next_line = 0
+        self.refusals: list[Refusal] = [
+            Refusal(line, None, reason, "$", reason, message, "", None, data, data_bytes)
+            for line, reason, message, data, data_bytes in block.broken
+        ]
+
+    def step(self) -> bool:
+        """Work on the next lines; return whether there are more."""
+        first = self._next_line
+        self._next_line += CHUNK_LINES
+        lines = self._block.lines[first : self._next_line]
+        events, refused = parse(lines, first, self._digest._max_line_bytes)
+        self.refusals += refused
+        by_kind: dict[str, list[Event]] = defaultdict(list)
+        for event in events:
+            kind = KINDS[self._block.kind] if self._block.kind else choose(event.fields) or self._digest._default
+            if kind is None:
+                fault = Fault("$", "kind_unknown", "No kind of event fits.", "", unknown_kind_hint())
+                self._refuse(event, "schema", fault)
+            else:
+                by_kind[kind.name].append(event)
+        for name, group in by_kind.items():
+            self._take(KINDS[name], group)
+        return self._next_line < len(self._block.lines)
+
+    def draft(self) -> Draft:
+        """Return what the whole block became."""
+        block = self._block
+        documents = [Documents(index, len(parts) // 2, b"".join(parts)) for index, parts in self._groups.items()]
+        accepted = sum(group.count for group in documents)
+        letters = [
+            DeadLetter(
+                self._now, block.source, block.peer, block.tenant, each.reason, each.path, each.rule,
+                each.message if each.hint is None else f"{each.message} {each.hint}", each.data, each.data_bytes,
+            )
+            for each in self.refusals
+        ]  # fmt: skip
+        return Draft(block.source, Counts(accepted + len(letters), accepted, len(letters)), documents, letters)
+
+    def _take(self, kind: Kind, events: list[Event]) -> None:
+        """Validate events of one kind together and write the good ones."""
+        try:
+            checked = kind.validate([event.fields for event in events])
+        except Exception as error:
+            self._fail(events, error)
+            return
+        for event, fields in zip(events, checked, strict=True):
+            if isinstance(fields, Fault):
+                self._refuse(event, "schema", fields)
+                continue
+            try:
+                self._write(kind, event, fields)
+            except Exception as error:  # such as an enricher's mistake: it must cost nobody but this event
+                self._fail([event], error)
+
+    def _write(self, kind: Kind, event: Event, fields: dict[str, Any]) -> None:
+        """Write the two lines of a document."""
+        digest, tenant = self._digest, self._block.tenant
+        when, indexed = self._times(kind, fields)
+        if isinstance(when, Fault):
+            self._refuse(event, "schema" if when.rule == "timestamp_invalid" else "clock", when)
+            return
+        try:
+            document = orjson.dumps(self._document(kind, event, fields, when, indexed))
+        except orjson.JSONEncodeError as error:
+            self._refuse(event, "json", Fault("$", "too_deep", f"It cannot be stored: {error}.", "", None))
+            return
+        index = f"{digest._prefix}{kind.index}-{indexed.day}"
+        identity = digest._identity.of(kind.name, indexed.day, tenant, fields, event.data, self._now_ms)
+        action = f'{{"create":{{"_index":"{index}","_id":"{identity}"}}}}\n'
+        self._groups[index] += (action.encode(), document + b"\n")
+
+    def _times(self, kind: Kind, fields: dict[str, Any]) -> tuple[Moment | Fault, Moment]:
+        """Return when the event happened, or why that cannot be, and the time whose day its index has."""
+        clock = self._clock
+        when = clock.of_event(fields)
+        if isinstance(when, Fault):
+            return when, clock.received
+        if kind is not LABEL:
+            return when, when
+        labelled_at = fields.get("labelled_at")
+        if labelled_at is None:
+            return when, clock.received
+        labelled = clock.read("labelled_at", labelled_at)
+        if isinstance(labelled, Fault):
+            return labelled, clock.received
+        return labelled if when is clock.received else when, labelled
+
+    def _document(
+        self, kind: Kind, event: Event, fields: dict[str, Any], when: Moment, indexed: Moment
+    ) -> dict[str, Any]:
+        if kind is MLFLOW:
+            fields = {
+                "pipeline": "mlflow",
+                "event_category": fields["event_type"],
+                "mlflow_event": event.fields,
+            }
+        document = {**fields, "@timestamp": when.text, "received_at": self._clock.received.text}
+        if document.get("type") is None or self._block.kind:
+            document["type"] = kind.type
+        if kind is LABEL and fields.get("labelled_at") is not None:
+            document["labelled_at"] = indexed.text  # in seconds it would be read as milliseconds
+        if self._block.tenant is not None:
+            document["tenant"] = self._block.tenant
+        if kind is INFERENCE:
+            document.update(self._digest._enrichers.added(fields))
+        return document
+
+    def _fail(self, events: list[Event], error: Exception) -> None:
+        log.error("The gateway failed on an event: it is kept as a dead letter.", exc_info=error)
+        text = f"The gateway failed on this event ({type(error).__name__}: {error}): please report it."
+        for event in events:
+            self._refuse(event, "schema", Fault("$", "internal_error", text, "", None))
+
+    def _refuse(self, event: Event, reason: str, fault: Fault) -> None:
+        self.refusals.append(Refusal(event.line, event.item, reason, *fault, event.data, len(event.data)))

@@ -1,0 +1,54 @@
+"""The one door: every source hands its blocks in here. Keeps promises 1 and 7."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from gateway.pipeline.block import Block, Receipt
+from gateway.pipeline.digest import Digest
+from gateway.spool.record import Draft
+from gateway.telemetry import Telemetry
+
+
+class Intake(Protocol):
+    """What a source knows of the rest of the gateway."""
+
+    async def accept(self, block: Block) -> Receipt:
+        """Return when the block is on disk, as documents and dead letters.
+
+        Raises `SpoolFull`, `SpoolUnavailable` or `Stopping`; then nothing of it was taken.
+        """
+
+    def full(self) -> str | None:
+        """Return why nothing can be taken now, None when there is room."""
+
+
+class Door:
+    """The intake: digests blocks and appends them to the spool."""
+
+    def __init__(
+        self,
+        digest: Digest,
+        append: Callable[[Draft], Awaitable[None]],
+        full: Callable[[], str | None],
+        telemetry: Telemetry,
+    ) -> None:
+        self._digest = digest
+        self._append = append
+        self._telemetry = telemetry
+        self.full = full
+
+    async def accept(self, block: Block) -> Receipt:
+        """Return when the block is on disk."""
+        work = self._digest.block(block, time.time())
+        while work.step():
+            await asyncio.sleep(0)  # a long block lets other senders have their turn
+        draft = work.draft()
+        if draft.counts.received:
+            await self._append(draft)
+            self._telemetry.block_stored(draft.source, [each.reason for each in work.refusals])
+        work.refusals.sort(key=lambda each: (each.line, each.item or 0))
+        return Receipt(draft.counts.accepted, work.refusals)
