@@ -1,0 +1,1 @@
+"""How bytes come in. A source hands blocks of lines to the intake and knows nothing behind it."""

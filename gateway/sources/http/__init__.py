@@ -1,0 +1,1 @@
+"""Ingestion over HTTP: bodies in, one answer that names every refusal."""

@@ -1,0 +1,44 @@
+"""Opens listening sockets, with a sentence when that fails."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+
+from gateway.errors import GatewayError
+from gateway.settings import Tls
+
+BACKLOG = 1024
+
+
+def listen(host: str, port: int, setting: str) -> socket.socket:
+    """Return a listening socket; raise `GatewayError` naming ``setting`` when it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind((host, port))
+        opened.listen(BACKLOG)
+    except OSError as error:
+        opened.close()
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise GatewayError(
+            f"Cannot listen on {host}:{port} ({reason}): end what uses it, or set {setting} to another port."
+        ) from None
+    opened.setblocking(False)
+    return opened
+
+
+def tls_context(tls: Tls, setting: str) -> ssl.SSLContext:
+    """Return a server's TLS context; raise `GatewayError` naming ``setting`` when a file is wrong."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(tls.certificate, tls.key)
+        if tls.client_ca is not None:
+            context.load_verify_locations(tls.client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        raise GatewayError(f"{setting}: the certificate or key cannot be used ({error}).") from None
+    return context
