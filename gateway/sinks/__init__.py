@@ -1,0 +1,1 @@
+"""How documents leave: each sink reads the spool at its own pace."""

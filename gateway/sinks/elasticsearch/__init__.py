@@ -1,0 +1,1 @@
+"""Documents to Elasticsearch: bulk bodies, verdicts, templates, the sink that joins them."""

@@ -1,0 +1,160 @@
+"""Documents whose index alone is in trouble: put aside on disk, tried again, at last dead letters.
+
+So an index that is closed or blocked holds up no other, and takes no memory. Keeps promise 4.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import NamedTuple
+
+import structlog
+
+from gateway.settings import Elasticsearch
+from gateway.sinks.elasticsearch.backoff import Backoff
+from gateway.sinks.elasticsearch.client import RequestFailed
+from gateway.sinks.elasticsearch.sender import Sender, dead_letter, rewritten
+from gateway.sinks.elasticsearch.verdicts import Ruling, Verdict, rule
+from gateway.spool.state import Letter, Parked, State
+
+log = structlog.get_logger(__name__)
+FIRST_COUNT = 10  # documents of the first try; each further one takes twice as many
+AT_ONCE = 500
+LOOK_SECS = 0.5
+
+
+class Settled(NamedTuple):
+    """Parked documents that got their verdict, of which some are dead letters now."""
+
+    documents: list[Parked]
+    indexed: int
+    duplicates: int
+    letters: list[Letter]
+
+
+Count = Callable[[Settled], Awaitable[None]]
+"""Removes parked documents and counts them in the cursor, in one transaction."""
+
+
+@dataclass(slots=True)
+class Index:
+    """One index in trouble."""
+
+    due: float = 0.0
+    count: int = FIRST_COUNT
+    backoff: Backoff = field(default_factory=Backoff)
+
+
+class Parking:
+    """Tries parked documents again."""
+
+    def __init__(self, name: str, settings: Elasticsearch, state: State, sender: Sender, count: Count) -> None:
+        self._name = name
+        self._settings = settings
+        self._state = state
+        self._sender = sender
+        self._count = count
+        self._known: dict[str, Index] = {}
+        self.indices: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Try again until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECS)
+            if not self._state.parked_count(self._name):
+                self.indices, self._known = {}, {}
+                continue
+            try:
+                await self._look()
+            except sqlite3.Error as error:
+                log.error("Parked documents cannot be read or moved, trying again.", sink=self._name, error=str(error))
+
+    async def _look(self) -> None:
+        self.indices = await self._state.run(lambda: self._state.parked_indices(self._name))
+        self._known = {index: self._known.get(index) or Index() for index in self.indices}
+        for name, index in self._known.items():
+            while time.monotonic() >= index.due and not self._sender.in_trouble:
+                if await self._try(name, index):
+                    index.backoff.reset()
+                else:
+                    index.due = time.monotonic() + index.backoff.next()
+
+    def _expired(self, name: str, since: float) -> bool:
+        """Whether it is this index alone that has been in trouble for too long."""
+        alone = len(self.indices) == 1 or self._sender.last_success > self.indices[name]
+        return alone and time.time() - since > self._settings.index_retry_secs
+
+    async def _try(self, name: str, index: Index) -> bool:
+        """Send the oldest documents of an index; return whether any of them got its verdict."""
+        parked = await self._state.run(lambda: self._state.parked(self._name, name, index.count))
+        if not parked:
+            return False
+        sizes = list(accumulate(len(each.action) + len(each.document) + 2 for each in parked))
+        parked = parked[: max(1, sum(size <= self._sender.max_bytes for size in sizes))]
+        fitting = self._sender.max_bytes * len(sizes) // sizes[-1]
+        index.count = max(1, min(2 * index.count, fitting, AT_ONCE))
+        try:
+            rulings = await self._rulings(parked, [each.document for each in parked])
+        except RequestFailed as error:  # the cluster's trouble, not the index's
+            self._sender.last_error = str(error)
+            return False
+        settled = self._settled(name, parked, rulings)
+        if settled.documents:
+            await self._count(settled)
+        return bool(settled.documents)
+
+    def _settled(self, name: str, parked: list[Parked], rulings: list[Ruling]) -> Settled:
+        documents: list[Parked] = []
+        letters: list[Letter] = []
+        indexed = duplicates = 0
+        for each, ruling in zip(parked, rulings, strict=True):
+            if ruling.verdict is Verdict.INDEXED:
+                indexed += 1
+            elif ruling.verdict is Verdict.DUPLICATE:
+                duplicates += 1
+            elif ruling.verdict in (Verdict.REFUSED, Verdict.REPEATED_KEY):
+                letters.append(Letter(each.origin, dead_letter(self._name, "mapping", each.document, ruling), name))
+            elif ruling.verdict is Verdict.INDEX_TROUBLE:
+                self._sender.troubled(name, ruling)
+                if not self._expired(name, each.since):
+                    continue
+                letters.append(Letter(each.origin, dead_letter(self._name, "sink", each.document, ruling), name))
+            else:
+                continue
+            documents.append(each)
+        return Settled(documents, indexed, duplicates, letters)
+
+    async def _rulings(self, parked: list[Parked], sources: list[bytes]) -> list[Ruling]:
+        """Return the ruling on each document; raise `RequestFailed` when none of them is to blame."""
+        body = b"".join(each.action + b"\n" + source + b"\n" for each, source in zip(parked, sources, strict=True))
+        try:
+            answer = await self._sender.attempt(body, len(parked))
+        except RequestFailed as error:
+            if not error.blames_body:
+                raise
+            if len(parked) == 1:
+                verdict = Verdict.REFUSED if error.status == 413 else Verdict.INDEX_TROUBLE
+                return [Ruling(verdict, "request", str(error))]
+            half = len(parked) // 2
+            return [
+                *await self._rulings(parked[:half], sources[:half]),
+                *await self._rulings(parked[half:], sources[half:]),
+            ]
+        if answer.items is None:
+            return [Ruling(Verdict.INDEXED)] * len(parked)
+        rulings = [rule(item) for item in answer.items]
+        again = {
+            at: source
+            for at, ruling in enumerate(rulings)
+            if ruling.verdict is Verdict.REPEATED_KEY and (source := rewritten(sources[at]))
+        }
+        if again:
+            second = await self._rulings([parked[at] for at in again], list(again.values()))
+            for at, ruling in zip(again, second, strict=True):
+                rulings[at] = ruling
+        return rulings

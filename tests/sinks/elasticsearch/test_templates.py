@@ -1,0 +1,157 @@
+"""Index templates: derived from the schemas, kept as wanted, never a user's own."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.settings import Elasticsearch
+from gateway.sinks.elasticsearch.client import RequestFailed, connect
+from gateway.sinks.elasticsearch.templates import MANAGED_BY, apply, wanted
+from schemas import KINDS
+from tests.elasticsearch_node.client import EsClient
+from tests.sinks.elasticsearch.odd_server import OddServer, Reply, status
+from tests.sinks.elasticsearch.running import docs, running, until
+
+pytestmark = pytest.mark.anyio
+
+
+async def applied(es: EsClient, **settings: Any) -> list[str]:
+    """Apply the templates with settings; return those left alone."""
+    wish = Elasticsearch(urls=(es.url,), **settings)
+    client = connect(wish)
+    try:
+        return await apply(client, wish, es.prefix)
+    finally:
+        await client.close()
+
+
+def template(es: EsClient, index: str = "ml-metrics") -> dict[str, Any]:
+    """Return a template as Elasticsearch has it."""
+    name = f"{MANAGED_BY}-{es.prefix}{index}"
+    [found] = es.get(f"/_index_template/{name}")["index_templates"]
+    body: dict[str, Any] = found["index_template"]
+    return body
+
+
+async def test_one_for_each_index(node: EsClient) -> None:
+    """Every kind of index has its template, with the prefix in name and pattern, and it is as wanted."""
+    assert await applied(node) == []
+    indices = {kind.index for kind in KINDS.values()}
+    for index in indices:
+        assert template(node, index)["index_patterns"] == [f"{node.prefix}{index}-*"]
+    assert len(wanted(Elasticsearch(), node.prefix)) == len(indices)
+    assert template(node) == wanted(Elasticsearch(), node.prefix)[f"{MANAGED_BY}-{node.prefix}ml-metrics"]
+
+
+async def test_changed_settings_change_the_template(node: EsClient) -> None:
+    """What is set for shards, replicas and refresh is in the template after the next check."""
+    await applied(node)
+    await applied(node, shards=3, auto_expand_replicas="0-2", refresh_interval="7s")
+    index = template(node)["template"]["settings"]["index"]
+    assert (index["number_of_shards"], index["auto_expand_replicas"], index["refresh_interval"]) == ("3", "0-2", "7s")
+
+
+async def test_a_users_own_stays(node: EsClient) -> None:
+    """A template of our name without our mark is left as it is and named; the others are made."""
+    name = f"{MANAGED_BY}-{node.prefix}ml-metrics"
+    node.put(f"/_index_template/{name}", {"index_patterns": [f"{node.prefix}mine-*"], "priority": 7})
+    assert await applied(node) == [name]
+    assert template(node)["index_patterns"] == [f"{node.prefix}mine-*"]
+    assert template(node, "ml-training")["_meta"]["managed_by"] == MANAGED_BY
+
+
+async def test_unchanged_is_only_read(odd: OddServer, node: EsClient) -> None:
+    """Templates that are as wanted are not written again."""
+    settings = Elasticsearch(urls=(odd.url,))
+    present = [
+        {"name": name, "index_template": {"_meta": body["_meta"]}} for name, body in wanted(settings, "p-").items()
+    ]
+    odd.templates = present
+    client = connect(settings)
+    try:
+        assert await apply(client, settings, "p-") == []
+        assert [(each.method, each.path) for each in odd.requests] == [("GET", f"/_index_template/{MANAGED_BY}-p-*")]
+        await apply(client, settings, "q-")
+        assert [each.method for each in odd.requests[2:]] == ["PUT"] * len(present)
+    finally:
+        await client.close()
+
+
+@pytest.mark.parametrize("answer", [b"[]", b'{"index_templates":[1]}', b'{"index_templates":null}', b"{}", b'"x"'])
+async def test_an_odd_answer_is_waited_out(answer: bytes, odd: OddServer) -> None:
+    """An answer about templates that is none counts as a request that failed."""
+    settings = Elasticsearch(urls=(odd.url,))
+    odd.templates_answer = Reply(answer)
+    client = connect(settings)
+    try:
+        with pytest.raises(RequestFailed, match="request for templates that is not one"):
+            await apply(client, settings, "")
+    finally:
+        await client.close()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_no_document_before_its_template(odd: OddServer, tmp_path: Path) -> None:
+    """While the templates cannot be put in place no document is sent, and the status says why and what to do."""
+    odd.templates_answer = status(403, "unauthorized").change(Reply())
+    async with running(tmp_path, odd.url) as rig:
+        await rig.append(docs(5))
+        await until(lambda: len(odd.requests) > 5)
+        assert odd.bulks == []
+        assert rig.status["state"] == "retrying"
+        assert rig.status["last_error"].startswith(
+            "The index templates are not in place (elasticsearch.manage_templates): Elasticsearch answered 403"
+        )
+        odd.templates_answer = None
+        assert (await rig.settled())["indexed"] == 5
+
+
+@pytest.mark.usefixtures("quick")
+async def test_checked_again_after_trouble(odd: OddServer, tmp_path: Path) -> None:
+    """After trouble the templates are looked at before the next document: the server may be a new, empty one."""
+    async with running(tmp_path, odd.url) as rig:
+        await rig.append(docs(5))
+        await rig.settled()
+        odd.odd.append(status(503))
+        await rig.append(docs(5, start=5))
+        await rig.settled()
+    order = ["bulk" if "_bulk" in each.path else each.method for each in odd.requests]
+    puts = ["PUT"] * len({kind.index for kind in KINDS.values()})
+    assert order == ["GET", *puts, "bulk", "bulk", "GET", *puts, "bulk"]
+
+
+async def test_not_managed_means_not_asked(odd: OddServer, tmp_path: Path) -> None:
+    """With manage_templates off no request speaks of templates."""
+    async with running(tmp_path, odd.url, manage_templates=False) as rig:
+        await rig.append(docs(5))
+        assert (await rig.settled())["indexed"] == 5
+    assert {each.path.partition("?")[0] for each in odd.requests} == {"/_bulk"}
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_users_own_is_named_once(odd: OddServer, tmp_path: Path) -> None:
+    """However often the templates are checked, a user's own is named in the log once."""
+    odd.templates = [{"name": f"{MANAGED_BY}-ml-metrics", "index_template": {"_meta": {"managed_by": "me"}}}]
+    with capture_logs() as logs:
+        async with running(tmp_path, odd.url) as rig:
+            for number in range(3):
+                odd.odd.append(status(503))  # after which they are checked again
+                await rig.append(docs(5, start=5 * number))
+                await rig.settled()
+    named = [each for each in logs if "not the gateway's" in each["event"]]
+    assert [each["templates"] for each in named] == [[f"{MANAGED_BY}-ml-metrics"]]
+    assert not any("ml-metrics" in each.path for each in odd.requests if each.method == "PUT")
+
+
+async def test_documents_find_the_mapping(node: EsClient, tmp_path: Path) -> None:
+    """The first document of an index comes after its template: a field it does not hold is mapped already."""
+    async with running(tmp_path, node.url, prefix=node.prefix) as rig:
+        await rig.append(docs(1, node.prefix))
+        await rig.settled()
+    index = f"{node.prefix}ml-metrics-2024.01.15"
+    mappings = node.get(f"/{index}/_mapping")[index]["mappings"]
+    assert mappings["_meta"]["managed_by"] == MANAGED_BY
+    assert mappings["properties"]["prediction_confidence"] == {"type": "double"}
+    assert mappings["properties"]["@timestamp"] == {"type": "date"}
