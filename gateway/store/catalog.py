@@ -1,0 +1,99 @@
+"""What the embedded store keeps beside the documents.
+
+Schema ``gateway`` of the file: the format version, the sink's cursor for each spool folder, and when each
+index was last written. Schema ``main`` holds the indices and nothing else.
+"""
+
+# ruff: noqa: S608 - names are quoted, values are bound
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway.errors import FormatVersionError
+from gateway.spool.books import Cursor
+from gateway.spool.segment import Position
+from gateway.store.tables import literal, quoted
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+VERSION = 1
+
+_SCHEMA = """
+CREATE SCHEMA IF NOT EXISTS gateway;
+CREATE TABLE IF NOT EXISTS gateway.format (version INTEGER);
+INSERT INTO gateway.format SELECT {version} WHERE NOT EXISTS (SELECT 1 FROM gateway.format);
+CREATE TABLE IF NOT EXISTS gateway.indices (name VARCHAR, written DOUBLE);
+CREATE TABLE IF NOT EXISTS gateway.cursors (
+    folder VARCHAR, segment BIGINT, "offset" BIGINT, sequence BIGINT, accepted BIGINT, base BIGINT,
+    indexed BIGINT, duplicates BIGINT, dead_letters BIGINT, skipped BIGINT, damaged BIGINT, parked BIGINT);
+"""
+
+
+class Index(NamedTuple):
+    """A daily index: its documents, and about how many bytes of disk they take."""
+
+    name: str
+    documents: int
+    bytes: int
+
+
+def prepare(db: DuckDBPyConnection, path: Path) -> None:
+    """Make what is missing; raise `FormatVersionError` for a newer file."""
+    known = "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'gateway' AND table_name = 'format'"
+    if db.execute(known).fetchall():
+        ((version,),) = db.execute("FROM gateway.format").fetchall()
+        if version > VERSION:
+            raise FormatVersionError(
+                f"{path} has format version {version}, this gateway reads up to {VERSION}: "
+                "start a newer version, or name another data_dir."
+            )
+    db.execute(_SCHEMA.format(version=VERSION))
+
+
+def cursor(db: DuckDBPyConnection, folder: str) -> Cursor | None:
+    """Return a folder's cursor, None when there is none."""
+    query = "SELECT * EXCLUDE folder FROM gateway.cursors WHERE folder = $1"
+    for segment, offset, *rest in db.execute(query, [folder]).fetchall():
+        return Cursor(Position(segment, offset), *rest)
+    return None
+
+
+def move(db: DuckDBPyConnection, folder: str, cursor: Cursor) -> None:
+    """Put a folder's cursor in its place."""
+    position, *rest = (getattr(cursor, each.name) for each in fields(cursor))
+    row = [*position, *rest, folder]
+    names = ["segment", '"offset"', *(each.name for each in fields(cursor) if each.name != "position")]
+    changes = ", ".join(f"{name} = ${number}" for number, name in enumerate(names, 1))
+    db.execute(f"UPDATE gateway.cursors SET {changes} WHERE folder = ${len(row)}", row)
+    if not db.fetchall()[0][0]:
+        values = ", ".join(f"${number}" for number in range(1, len(row) + 1))
+        db.execute(f"INSERT INTO gateway.cursors ({', '.join(names)}, folder) VALUES ({values})", row)
+
+
+def forget(db: DuckDBPyConnection, folder: str) -> Cursor | None:
+    """Drop a folder's cursor and return it."""
+    found = cursor(db, folder)
+    db.execute("DELETE FROM gateway.cursors WHERE folder = $1", [folder])
+    return found
+
+
+def indices(db: DuckDBPyConnection) -> list[Index]:
+    """Return all indices by name."""
+    found = []
+    (block_bytes,) = db.execute(
+        "SELECT block_size FROM pragma_database_size() WHERE database_name = 'store'"
+    ).fetchall()[0]
+    for (name,) in db.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE database_name = 'store' AND schema_name = 'main'"
+        " ORDER BY table_name"
+    ).fetchall():
+        (documents,) = db.execute(f"SELECT count(*) FROM {quoted(name)}").fetchall()[0]
+        (blocks,) = db.execute(
+            f"SELECT count(DISTINCT block_id) FROM pragma_storage_info({literal(quoted(name))}) WHERE block_id >= 0"
+        ).fetchall()[0]
+        found.append(Index(name, documents, blocks * block_bytes))
+    return found

@@ -1,0 +1,134 @@
+"""A query as SQL conditions on the tables of the embedded store."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.store.query import Query
+from gateway.store.tables import quoted
+from schemas import Column
+
+# A dotted field can be split in 2^(n-1) ways; of a longer one the outermost two are tried.
+_MAX_PARTS = 5
+_NUMBER_TYPES = "('DOUBLE', 'BIGINT', 'UBIGINT', 'HUGEINT', 'UHUGEINT')"
+
+
+class Parameters(dict[str, Any]):
+    """The values of a statement, each under a name of its own."""
+
+    def add(self, value: Any) -> str:
+        """Keep a value, once; return what stands for it in SQL."""
+        for name, there in self.items():
+            if type(there) is type(value) and there == value:
+                return f"${name}"
+        name = f"p{len(self)}"
+        self[name] = value
+        return f"${name}"
+
+
+def matches(patterns: list[str], index: str) -> bool:
+    """Whether an index fits one of the patterns."""
+    return any(re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), index, re.DOTALL) for pattern in patterns)
+
+
+def conditions(query: Query, columns: Mapping[str, Column], parameters: Parameters) -> list[str]:
+    """Return the conditions under which a row of an index with these columns fits; its name is `index_name`."""
+    found = []
+    if query.since_us is not None:
+        found.append(f'"@timestamp" >= make_timestamp({parameters.add(query.since_us)}::BIGINT)')
+    if query.until_us is not None:
+        found.append(f'"@timestamp" < make_timestamp({parameters.add(query.until_us)}::BIGINT)')
+    found += [_equal(field, value, columns, parameters) for field, value in query.where]
+    found += [_contains(word, parameters) for word in query.words]
+    return found
+
+
+def _contains(word: str, parameters: Parameters) -> str:
+    """A word is part of one of the strings of the document, not of a name or a number."""
+    lowered = f"lower({parameters.add(word)}::VARCHAR)"
+    return (
+        f"(contains(lower(_source), {lowered}) OR contains(_source, '\\'))"
+        " AND len(list_filter(json_extract(_source, '$..*'),"
+        f" lambda v: json_type(v) = 'VARCHAR' AND contains(lower(v ->> '$'), {lowered}))) > 0"
+    )
+
+
+def _equal(field: str, value: str, columns: Mapping[str, Column], parameters: Parameters) -> str:
+    if field == "_index":
+        return f"index_name = {parameters.add(value)}"
+    if field == "_id":
+        return f"_id = {parameters.add(value)}"
+    column = quoted(field)
+    match columns.get(field):
+        case None:
+            return _equal_in_source(field, value, parameters)
+        case "keyword" | "text":
+            # A list where one value is expected stands there as its JSON.
+            same = parameters.add(value)
+            return (
+                f"({column} = {same} OR CASE WHEN starts_with({column}, '[') AND json_valid({column})"
+                f" THEN list_contains(json_extract_string({column}, '$[*]'), {same}) ELSE false END)"
+            )
+        case "boolean":
+            return f"{column} = {value}" if value in ("true", "false") else "false"
+        case "date":
+            # To the millisecond, as Elasticsearch.
+            moment = f"TRY_CAST({parameters.add(value)}::VARCHAR AS TIMESTAMPTZ)"
+            return f"epoch_ms({column}) = epoch_ms({moment} AT TIME ZONE 'UTC')"
+        case _:
+            number = _number(value)
+            return "false" if number is None else f"{column} = {parameters.add(number)}"
+
+
+def _number(value: str) -> int | float | None:
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    if not math.isfinite(number):
+        return None
+    return int(value) if re.fullmatch(r"-?\d{1,18}", value, re.ASCII) else number
+
+
+def _equal_in_source(field: str, value: str, parameters: Parameters) -> str:
+    parts = field.split(".")
+    ways = _ways(parts) if len(parts) <= _MAX_PARTS else [parts, [field]]
+    values = ", ".join(_values(way, parameters) for way in ways)
+    same = f"v ->> '$' = {parameters.add(value)}::VARCHAR"
+    number = _number(value)
+    if number is not None:
+        same += (
+            f" OR (json_type(v) IN {_NUMBER_TYPES} AND TRY_CAST(v ->> '$' AS DOUBLE) = {parameters.add(float(number))})"
+        )
+    # Cheap, and true for few: the name as it must stand in the text, unless something there is escaped.
+    name = parameters.add(parts[-1] + '"')
+    return (
+        f"(contains(_source, {name}) OR contains(_source, '\\'))"
+        f" AND len(list_filter(flatten([{values}]), lambda v: {same})) > 0"
+    )
+
+
+def _ways(parts: list[str]) -> list[list[str]]:
+    """Return all ways to read ``a.b.c``: a key may hold dots itself."""
+    if not parts:
+        return [[]]
+    return [[".".join(parts[:end]), *rest] for end in range(1, len(parts) + 1) for rest in _ways(parts[end:])]
+
+
+def _values(keys: list[str], parameters: Parameters) -> str:
+    """Return the expression for the list of values under keys, through lists at every step."""
+    values = "[_source::JSON]"
+    for key in keys:
+        pointer = parameters.add("/" + key.replace("~", "~0").replace("/", "~1"))
+        values = (
+            f"flatten(list_transform({values}, lambda v: CASE json_type(v) WHEN 'ARRAY'"
+            f" THEN list_transform(json_extract(v, '$[*]'), lambda e: json_extract(e, {pointer}))"
+            f" ELSE [json_extract(v, {pointer})] END))"
+        )
+    return (
+        f"flatten(list_transform({values}, lambda v: CASE json_type(v) WHEN 'ARRAY'"
+        " THEN json_extract(v, '$[*]') ELSE [v] END))"
+    )

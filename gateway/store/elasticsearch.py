@@ -1,0 +1,187 @@
+"""The same queries, answered by Elasticsearch.
+
+Pages are ordered by ``@timestamp``, ``_index`` and ``_seq_no``: all three can be sorted by without
+fielddata and never change for a document, so a cursor needs no open point in time and does not expire.
+Within an index of several shards two documents may agree in all three: no page ends between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from gateway.store.query import MAX_LIMIT, Hits, Query, StoreUnavailable, decode_cursor, encode_cursor
+from schemas import KINDS, properties
+
+if TYPE_CHECKING:
+    from elasticsearch import ApiError, AsyncElasticsearch
+
+NAME = "elasticsearch"
+_SORT: list[dict[str, Any]] = [
+    {"@timestamp": {"order": "desc", "unmapped_type": "date"}},
+    {"_index": {"order": "asc"}},
+    {"_seq_no": {"order": "asc", "unmapped_type": "long"}},
+]
+# Elasticsearch refuses a query of too many clauses; it takes at least 1024.
+_MAX_CLAUSES = 900
+# A new index's shards need a moment before they answer.
+_RETRY_SECS = (0.2, 0.4, 0.8)
+
+
+class ElasticsearchStore:
+    """Reads the gateway's own indices; the client's life is its owner's concern."""
+
+    def __init__(self, client: AsyncElasticsearch, index_prefix: str = "") -> None:
+        """``index_prefix`` stands before every index name, as in `events.index_prefix`."""
+        self._client = client
+        self._targets = sorted({f"{index_prefix}{kind.index}-*" for kind in KINDS.values()})
+        # Which indices map a field as text; elsewhere the same name may be a keyword.
+        self._text: dict[str, set[str]] = {}
+        for kind in KINDS.values():
+            for field, mapping in properties(kind).items():
+                if mapping["type"] == "text":
+                    self._text.setdefault(field, set()).add(f"{index_prefix}{kind.index}-*")
+
+    async def search(self, query: Query) -> Hits:
+        """Return a page; raise `QueryError` or `StoreUnavailable`."""
+        after = None if query.cursor is None else decode_cursor(NAME, query.cursor, int, str, int)
+        conditions = [self._in(query), *map(self._equal, query.where)]
+        bounds = {}
+        if query.since_us is not None:
+            bounds["gte"] = query.since_us // 1000
+        if query.until_us is not None:
+            bounds["lt"] = -(-query.until_us // 1000)  # times are kept to the millisecond
+        if bounds:
+            conditions.append({"range": {"@timestamp": {**bounds, "format": "epoch_millis"}}})
+        if query.words:
+            conditions += await self._contain(query.words)
+
+        async def found(size: int) -> dict[str, Any]:
+            return await self._call(
+                "search",
+                index=self._targets,
+                query={"bool": {"filter": conditions}},
+                sort=_SORT,
+                size=size,
+                search_after=after,
+                track_total_hits=True,
+                ignore_unavailable=True,
+                allow_no_indices=True,
+                allow_partial_search_results=False,
+            )
+
+        limit = min(query.limit, MAX_LIMIT - 1)
+        answer = (await found(limit + 1))["hits"]
+        end = _end(answer["hits"], limit)
+        if end == 0 and answer["hits"]:
+            answer = (await found(MAX_LIMIT))["hits"]
+            end = _group_end(answer["hits"])
+        shown = answer["hits"][:end]
+        more = end < len(answer["hits"])
+        return Hits(
+            answer["total"]["value"],
+            [{name: hit[name] for name in ("_index", "_id", "_source")} for hit in shown],
+            encode_cursor(NAME, *shown[-1]["sort"]) if more else None,
+        )
+
+    def _in(self, query: Query) -> dict[str, Any]:
+        escaped = [pattern.replace("\\", "\\\\").replace("?", "\\?") for pattern in query.patterns]
+        return _any([{"wildcard": {"_index": {"value": pattern}}} for pattern in escaped])
+
+    def _equal(self, where: tuple[str, str]) -> dict[str, Any]:
+        """A field is equal; `match` on anything but text is `term`, and lenient about `abc` for a number."""
+        field, value = where
+        if field in ("_id", "_index"):
+            return {"term": {field: {"value": value}}}
+        plain = _match(field, value)
+        if field not in self._text:
+            return plain
+        text = [{"wildcard": {"_index": {"value": index}}} for index in sorted(self._text[field])]
+        return _any([_match(f"{field}.keyword", value), {"bool": {"must": [plain], "must_not": text}}])
+
+    async def _contain(self, words: list[str]) -> list[dict[str, Any]]:
+        """Each word is part of a string, in any field that holds strings."""
+        answer = await self._call(
+            "field_caps",
+            index=self._targets,
+            fields="*",
+            filters="-metadata",
+            ignore_unavailable=True,
+            allow_no_indices=True,
+        )
+        strings = [
+            (field, kind, found.get("indices"))
+            for field, kinds in answer["fields"].items()
+            for kind, found in kinds.items()
+            if kind in ("keyword", "text")
+        ]
+        # The fields of the schemas first, should there be too many.
+        strings.sort(key=lambda each: (each[0].removesuffix(".keyword") not in _KNOWN, each[0]))
+        strings = strings[: max(1, _MAX_CLAUSES // (2 * len(words)))]
+        return [_any([_part(field, kind, indices, word) for field, kind, indices in strings]) for word in words]
+
+    async def _call(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """Ask, a few times while shards are not ready."""
+        from elasticsearch import ApiError, TransportError
+
+        for pause in (*_RETRY_SECS, None):
+            try:
+                return dict(await getattr(self._client, name)(**arguments))
+            except ApiError as error:
+                if error.status_code != HTTPStatus.SERVICE_UNAVAILABLE or pause is None:
+                    raise StoreUnavailable(
+                        f"Elasticsearch answered {error.status_code} to a search: {_reason(error)}."
+                    ) from None
+            except TransportError as error:
+                raise StoreUnavailable(f"Elasticsearch cannot be reached: {error.message}.") from None
+            await asyncio.sleep(pause)
+        raise AssertionError("the last try returns or raises")
+
+
+_KNOWN = {name for kind in KINDS.values() for name in properties(kind)}
+
+
+def _reason(error: ApiError) -> str:
+    """Return the first cause that the answer names, else its kind of error."""
+    body = error.body.get("error") if isinstance(error.body, dict) else None
+    causes = body.get("root_cause") if isinstance(body, dict) else None
+    return str(causes[0].get("reason") if causes else error.message).rstrip(".")[:500]
+
+
+def _any(conditions: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"bool": {"should": conditions, "minimum_should_match": 1}} if conditions else {"match_none": {}}
+
+
+def _match(field: str, value: str) -> dict[str, Any]:
+    return {"match": {field: {"query": value, "lenient": True}}}
+
+
+def _part(field: str, kind: str, indices: list[str] | None, word: str) -> dict[str, Any]:
+    """A word is part of a field of strings; ``indices`` where it is a string, None: wherever it is."""
+    found = {"wildcard": {field: {"value": f"*{_plain(word)}*", "case_insensitive": True}}}
+    if kind == "text":  # a long one has no keyword, and its tokens have no punctuation
+        found = _any([found, {"match_phrase": {field: {"query": word}}}])
+    if indices is None:
+        return found
+    return {"bool": {"must": [found], "filter": [{"terms": {"_index": indices}}]}}
+
+
+def _plain(word: str) -> str:
+    """Return a word as a wildcard pattern that stands for itself."""
+    return "".join(f"\\{each}" if each in "*?\\" else each for each in word)
+
+
+def _end(hits: list[dict[str, Any]], limit: int) -> int:
+    """Return how many hits make a page, so that it does not end between two of the same place; 0: none do."""
+    if len(hits) <= limit:
+        return len(hits)
+    end = limit
+    while end and hits[end - 1]["sort"] == hits[end]["sort"]:
+        end -= 1
+    return end
+
+
+def _group_end(hits: list[dict[str, Any]]) -> int:
+    """Return how many hits have the place of the first."""
+    return next((end for end, hit in enumerate(hits) if hit["sort"] != hits[0]["sort"]), len(hits))

@@ -1,0 +1,98 @@
+"""Tells the documents that the embedded store cannot take from trouble of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import orjson
+
+from gateway.spool.reader import Item
+from gateway.spool.record import DeadLetter, Documents
+from gateway.spool.state import Letter
+from gateway.store import tables
+from gateway.store.rows import DocumentError, Rows, rows
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+def refused(db: DuckDBPyConnection, groups: Sequence[Documents]) -> dict[tuple[int, int], str]:
+    """Return which documents fail, by number of the group and position in it, and why; changes nothing."""
+    found: dict[tuple[int, int], str] = {}
+    for number, group in enumerate(groups):
+        ids, documents = rows(group)
+        pending = [range(len(ids))]
+        while pending:
+            part = pending.pop()
+            why = _failure(db, group.index, Rows(ids[part.start : part.stop], documents[part.start : part.stop]))
+            if why is None:
+                continue
+            if len(part) == 1:
+                found[number, part.start] = why
+            else:
+                middle = len(part) // 2
+                pending += (part[:middle], part[middle:])
+    return found
+
+
+def insert(db: DuckDBPyConnection, index: str, new: Rows) -> int:
+    """Add rows whose id is not there yet, return how many; raise `DocumentError` for what lies in them."""
+    import duckdb
+
+    try:
+        return sum(tables.insert(db, index, chunk) for chunk in new.chunks())
+    except (
+        duckdb.DataError,
+        duckdb.NotSupportedError,
+        duckdb.InvalidInputException,
+        UnicodeDecodeError,
+    ) as error:
+        raise DocumentError(one_line(error)) from None
+
+
+def one_line(error: Exception) -> str:
+    """Return what an error says, without line breaks and not too long."""
+    return " ".join(str(error).split())[:500]
+
+
+def _failure(db: DuckDBPyConnection, index: str, part: Rows) -> str | None:
+    """Try to insert without keeping it."""
+    db.execute("BEGIN")
+    try:
+        tables.prepare(db, index)
+        insert(db, index, part)
+    except DocumentError as error:
+        return str(error)
+    finally:
+        db.execute("ROLLBACK")
+    return None
+
+
+def letters(sink: str, folder: str, items: list[Item], refused: dict[tuple[int, int], str]) -> list[Letter]:
+    """Return the dead letters of refused documents; ``items`` are what the groups came from."""
+    found = []
+    number = 0
+    for item in items:
+        header = item.record.header
+        position = 0
+        for group in item.record.documents():
+            for place, document in enumerate(rows(group).documents):
+                if (number, place) in refused:
+                    letter = DeadLetter(
+                        header.written_us / 1e6, sink, "", _tenant(document), "mapping", "$", "embedded_store",
+                        refused[number, place], document, len(document),
+                    )  # fmt: skip
+                    origin = f"{sink}/{folder}/{header.sequence}/{position + place}"
+                    found.append(Letter(origin, letter, group.index))
+            position += group.count
+            number += 1
+    return found
+
+
+def _tenant(document: bytes) -> str | None:
+    try:
+        tenant = orjson.loads(document).get("tenant")
+    except orjson.JSONDecodeError:
+        return None
+    return tenant if isinstance(tenant, str) else None
