@@ -1,0 +1,212 @@
+"""The only wiring: settings to objects, and the order in which they start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import functools
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from fastapi import FastAPI
+
+import gateway
+from gateway.access import Access
+from gateway.console import operations, pages, search
+from gateway.errors import GatewayError
+from gateway.overview import Overview
+from gateway.pipeline.clock import Clock
+from gateway.pipeline.digest import Digest
+from gateway.pipeline.enrich import Enrichers
+from gateway.pipeline.intake import Door
+from gateway.settings import Settings
+from gateway.sinks.sink import Sink
+from gateway.sources.http.limits import RateLimit
+from gateway.sources.http.routes import Ingestion
+from gateway.sources.http.server import HttpServer
+from gateway.sources.tcp import TcpSource
+from gateway.spool.books import total
+from gateway.spool.letters import LetterBox
+from gateway.spool.spool import Spool
+from gateway.spool.state import Letter, State
+from gateway.store.query import Store
+from gateway.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from gateway.store.embedded import EmbeddedStore
+
+log = structlog.get_logger(__name__)
+
+
+class Gateway:
+    """A whole gateway. `start`, then `stop`; what it could not send meanwhile is on disk."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Open data directory and ports; raise `GatewayError` with what is in the way. Blocks."""
+        self.settings = settings
+        self.telemetry = Telemetry()
+        digest = make_digest(settings)
+        self._lock = lock_data_dir(settings.data_dir)
+        try:
+            self.state = State(settings.data_dir / "state.sqlite3", settings.dead_letters.max_bytes)
+            self.spool = Spool(settings.data_dir / "spool" / "0", settings.spool, self.telemetry.group_synced)
+        except OSError as error:
+            raise GatewayError(f"The data directory {settings.data_dir} cannot be used: {error.strerror}.") from None
+        self._letter_box = LetterBox(self.spool, self.state)
+        self.sinks: list[Sink] = []
+        self._store: Store | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+        door = Door(digest, self.spool.append, self.spool.full, self.telemetry)
+        self.overview = Overview(self.spool, self.state, lambda: self.sinks, self._sources, self.telemetry)
+        self.tcp = TcpSource(settings.tcp, door, self.telemetry) if settings.tcp.enabled else None
+        ingestion = Ingestion(settings.http, RateLimit(settings.limits), door, self.telemetry)
+        application = FastAPI(title="ML log gateway", version=gateway.__version__, redoc_url=None)
+        application.include_router(ingestion.router())
+        application.include_router(operations.router(self.overview.status, self.overview.metrics, self._unready))
+        application.include_router(search.router(lambda: self._store))
+        application.include_router(pages.router())
+        self.http = HttpServer(settings.http, Access(application, settings.http.api_keys))
+
+    async def start(self) -> None:
+        """Listen first, then load what is heavy: events are safe on disk before any sink is up."""
+        if self.tcp is not None:
+            await self.tcp.start()
+        await self.http.start()
+        self._tasks = [
+            asyncio.create_task(self._letter_box.run()),
+            asyncio.create_task(self.overview.watch()),
+        ]
+        sinks = await asyncio.to_thread(self._make_sinks)
+        await self._forget_others({sink.name for sink in sinks})
+        for sink in sinks:
+            await sink.start()
+            self.sinks.append(sink)
+            self._tasks.append(asyncio.create_task(sink.run()))
+        self.spool.attached()
+        for task in self._tasks:
+            task.add_done_callback(_tell_failure)
+
+    async def stop(self) -> None:
+        """Close the listeners, finish what was read, sync, let the sinks take what they can, close."""
+        self._stopping = True
+        await asyncio.gather(*(part.stop() for part in (self.tcp, self.http) if part is not None))
+        await self.spool.stop()
+        secs = self.settings.drain_timeout_secs
+        with suppress(TimeoutError):  # what is not kept now is read from the spool again
+            async with asyncio.timeout(secs):
+                await self._letter_box.catch_up()
+        await asyncio.gather(*(sink.drain(secs) for sink in self.sinks))
+        await asyncio.gather(*(sink.stop() for sink in self.sinks))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.state.close()
+        os.close(self._lock)
+
+    def _make_sinks(self) -> list[Sink]:
+        """Load what is heavy, and only what is used; blocks."""
+        settings, prefix = self.settings, self.settings.events.index_prefix
+        sinks: list[Sink] = []
+        if settings.store_enabled:
+            from gateway.sinks.embedded import EmbeddedSink
+
+            store = self._embedded_store()
+            sinks.append(EmbeddedSink(self.spool, store, settings.store, self.telemetry, self._keep_letters))
+            self._store = store
+        if settings.elasticsearch.urls:
+            from gateway.sinks.elasticsearch.sink import ElasticsearchSink
+            from gateway.store.elasticsearch import ElasticsearchStore
+
+            sink = ElasticsearchSink(self.spool, self.state, settings.elasticsearch, prefix, self.telemetry)
+            sinks.append(sink)
+            self._store = self._store or ElasticsearchStore(sink.client, prefix)
+        return sinks
+
+    def _embedded_store(self) -> EmbeddedStore:
+        from gateway.store.embedded import EmbeddedStore
+
+        return EmbeddedStore(self.settings.data_dir / "store.duckdb", self.settings.store)
+
+    async def _forget_others(self, configured: set[str]) -> None:
+        """Drop the cursors of sinks that are no longer configured: they have no claim on the spool."""
+        for name in await self.state.run(self.state.sinks) - configured:
+            if name == "embedded":
+                store = self._embedded_store()
+                await store.open()
+                cursor = await store.forget(self.spool.name)
+                await store.close()
+            else:
+                cursor = self.state.cursor(name, self.spool.name)
+                await self.state.run(functools.partial(self.state.forget, name))
+            accepted = total(self.spool.counts).accepted
+            missing = 0 if cursor is None else accepted - cursor.accepted + cursor.parked
+            log.warning(
+                "A sink is no longer configured: its place in the spool is dropped.", sink=name, not_taken=missing
+            )
+        await self.state.run(lambda: self.state.remember(configured))
+
+    async def _keep_letters(self, letters: list[Letter]) -> None:
+        await self.state.run(lambda: self.state.keep(letters))
+
+    def _unready(self) -> str | None:
+        if self._stopping:
+            return "The gateway is stopping."
+        return self.spool.failure or self.spool.full()
+
+    def _sources(self) -> dict[str, dict[str, Any]]:
+        sources: dict[str, dict[str, Any]] = {"http": {"connections": self.http.connections}}
+        if self.tcp is not None:
+            sources["tcp"] = self.tcp.status()
+        return sources
+
+
+def make_digest(settings: Settings) -> Digest:
+    """Return the pipeline; raise `GatewayError` for settings that make no sense together."""
+    events, age = settings.events, settings.events.max_age_days
+    if settings.store_enabled and "max_age_days" not in events.model_fields_set:
+        # Without a word from the user nothing is taken that retention would delete again.
+        age = min(filter(None, (age, settings.store.retention_days)), default=None)
+    try:
+        clock = Clock(events.naive_timezone, age, events.max_future_secs)
+        enrichers = Enrichers(settings.enrichment)
+    except ValueError as error:
+        raise GatewayError(f"The settings cannot be used: {error}.") from None
+    return Digest(
+        clock,
+        enrichers,
+        max_line_bytes=settings.tcp.max_line_bytes,
+        default_kind=events.default_kind,
+        index_prefix=events.index_prefix,
+    )
+
+
+def lock_data_dir(data_dir: Path) -> int:
+    """Take the data directory for this process alone; the lock ends with the process."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        handle = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise GatewayError(
+            f"The data directory {data_dir} cannot be written ({error.strerror}): make it writable, "
+            "or set GATEWAY_DATA_DIR to another."
+        ) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise GatewayError(
+            f"The data directory {data_dir} is in use by another gateway: end that one, "
+            "or set GATEWAY_DATA_DIR to another."
+        ) from None
+    return handle
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    """A task that ends by an error is a mistake of ours: say so, loudly."""
+    if not task.cancelled() and task.exception() is not None:
+        log.error("A part of the gateway ended, restart it.", exc_info=task.exception())

@@ -1,0 +1,1 @@
+"""Pages and their JSON. Reads only."""

@@ -1,0 +1,78 @@
+"""What a start would need, tried beforehand: for ``gateway check``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+
+from gateway.app import lock_data_dir, make_digest
+from gateway.errors import GatewayError
+from gateway.settings import Settings
+from gateway.sources.listening import listen, tls_context
+
+Probe = Callable[[], Awaitable[str]]
+
+
+def check_settings(settings: Settings) -> list[str]:
+    """Return what is wrong with settings that are sound one by one."""
+    wrong: list[str] = []
+    try:
+        make_digest(settings)
+    except GatewayError as error:
+        wrong.append(str(error))
+    for name, tls in (("tcp.tls", settings.tcp.tls), ("http.tls", settings.http.tls)):
+        if tls is not None:
+            try:
+                tls_context(tls, name)
+            except GatewayError as error:
+                wrong.append(str(error))
+    return wrong
+
+
+def probes(settings: Settings) -> list[tuple[str, Probe]]:
+    """Return what can be tried, with its name; a probe returns what it found or raises `GatewayError`."""
+
+    async def port(host: str, number: int, setting: str) -> str:
+        listen(host, number, setting).close()
+        return f"{host}:{number} is free"
+
+    async def data_dir() -> str:
+        os.close(lock_data_dir(settings.data_dir))
+        return f"{settings.data_dir} can be written"
+
+    async def elasticsearch() -> str:
+        from gateway.sinks.elasticsearch.client import connect, request
+
+        client = connect(settings.elasticsearch)
+        try:
+            answer = await request(client, "GET", "/")
+        finally:
+            await client.close()
+        return f"version {answer['version']['number']} answers"
+
+    tried: list[tuple[str, Probe]] = [("data directory", data_dir)]
+    if settings.tcp.enabled:
+        tried.append(("tcp", lambda: port(settings.tcp.host, settings.tcp.port, "tcp.port")))
+    tried.append(("http", lambda: port(settings.http.host, settings.http.port, "http.port")))
+    if settings.elasticsearch.urls:
+        tried.append(("elasticsearch", elasticsearch))
+    return tried
+
+
+def exposed(settings: Settings) -> list[str]:
+    """Return a warning for each listener that strangers can reach without a key or certificate."""
+    warnings = []
+    if settings.tcp.enabled and not _loopback(settings.tcp.host) and settings.tcp.tls is None:
+        warnings.append(
+            f"TCP listens on {settings.tcp.host} without TLS (tcp.tls): anyone who reaches it can send events."
+        )
+    if not _loopback(settings.http.host) and not (settings.http.api_keys and settings.http.tls):
+        warnings.append(
+            f"HTTP listens on {settings.http.host} without both key and TLS (http.api_keys, http.tls): "
+            "anyone who reaches it can send and read events."
+        )
+    return warnings
+
+
+def _loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
