@@ -1,4 +1,4 @@
-"""Who may call: keys, tenants, open paths, foreign web pages (CONTRACT.md section 4)."""
+"""Who may call: keys, tenants, open paths, foreign web pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: where they come from, who wins, and what is said when they are wrong (CONTRACT.md section 2)."""
+"""Settings: where they come from, who wins, and what is said when they are wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When an event happened (CONTRACT.md section 3)."""
+"""When an event happened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A block of lines to one draft of a record (DESIGN.md section 1, promises 6 and 7)."""
+"""A block of lines to one draft of a record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Enrichment as a block goes through the pipeline (CONTRACT.md section 3)."""
+"""Enrichment as a block goes through the pipeline."""
 
 from __future__ import annotations
 

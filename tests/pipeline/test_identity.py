@@ -1,4 +1,4 @@
-"""What makes two events the same (CONTRACT.md section 3, Identity; promise 3)."""
+"""What makes two events the same."""
 
 from __future__ import annotations
 

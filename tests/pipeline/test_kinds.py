@@ -1,4 +1,4 @@
-"""Which kind an event is, where it goes and what is stored (CONTRACT.md section 3)."""
+"""Which kind an event is, where it goes and what is stored."""
 
 from __future__ import annotations
 

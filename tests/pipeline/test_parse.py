@@ -1,4 +1,4 @@
-"""Lines to JSON objects, or the reason why not (CONTRACT.md sections 1, 3 and 5)."""
+"""Lines to JSON objects, or the reason why not."""
 
 from __future__ import annotations
 

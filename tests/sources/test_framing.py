@@ -1,4 +1,4 @@
-"""Bytes to lines, whatever packets they come in (CONTRACT.md section 5)."""
+"""Bytes to lines, whatever packets they come in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON lines over TCP (CONTRACT.md section 5; promises 1, 5, 7 and 8)."""
+"""JSON lines over TCP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TCP with the real pipeline and spool behind it (CONTRACT.md sections 3, 5 and 6; promises 1, 5 and 7)."""
+"""TCP with the real pipeline and spool behind it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS on the TCP source: the same lines, and no harm from who does not speak it (CONTRACT.md section 1)."""
+"""TLS on the TCP source: the same lines, and no harm from who does not speak it."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.sinks.elasticsearch import backoff
-from tests.sinks.elasticsearch.odd_server import OddServer, page, status
+from tests.sinks.elasticsearch.odd_server import Oddity, OddServer, Reply, page, status
 from tests.sinks.elasticsearch.running import Rig, docs, running, until
 
 pytestmark = pytest.mark.anyio
@@ -48,11 +48,13 @@ async def test_retry_after_is_honoured(dated: bool, odd: OddServer, tmp_path: Pa
 @pytest.mark.usefixtures("quick")
 async def test_one_request_at_a_time_probes(odd: OddServer, tmp_path: Path) -> None:
     """While whole requests fail they do not come together, and when it is over all go on."""
-    odd.always = page(503)
-    async with running(tmp_path, odd.url, max_in_flight=4, flush_after_secs=0.01) as rig:
+    odd.always = Oddity(lambda _: Reply(b"", 503, delay=0.1), written=False)  # long enough to overlap
+    async with running(tmp_path, odd.url, max_in_flight=4, flush_after_secs=0.01, manage_templates=False) as rig:
         for number in range(6):
             await rig.append(docs(5, start=5 * number))
             await in_flight(rig, min(4, number + 1))
+        seen = len(odd.bulks)
+        await until(lambda: len(odd.bulks) > seen + 8)  # those that were on their way together are over
         odd.busiest = 0
         seen = len(odd.bulks)
         await until(lambda: len(odd.bulks) > seen + 8)

@@ -1,4 +1,4 @@
-"""A request's body to events (CONTRACT.md section 4)."""
+"""A request's body to events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every answer to POST /v1/events, /v1/labels and / (CONTRACT.md section 4)."""
+"""Every answer to POST /v1/events, /v1/labels and /."""
 
 from __future__ import annotations
 

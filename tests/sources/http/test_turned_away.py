@@ -1,4 +1,4 @@
-"""Requests that are turned away as a whole: 401, 403, 405, 413, 415, 429, 503 (CONTRACT.md section 4)."""
+"""Requests that are turned away as a whole: 401, 403, 405, 413, 415, 429, 503."""
 
 from __future__ import annotations
 
