@@ -203,11 +203,9 @@ class Elasticsearch(Section):
     shards: Positive = Field(1, description="Primary shards of a new index.")
     auto_expand_replicas: str = Field("0-1", description="Replicas of a new index, as Elasticsearch takes it.")
     refresh_interval: str = Field("1s", description="How soon new documents are found, as Elasticsearch takes it.")
-    retention_days: Positive | None = Field(None, description="Age limit of events on this sink; null: none.")
     index_retry_secs: Secs = Field(
         3600, description="When one index alone refuses for this long, its events become dead letters."
     )
-    required: bool = Field(True, description="false: when the spool is full, this sink is moved on, not waited for.")
 
     @model_validator(mode="before")
     @classmethod
@@ -241,10 +239,9 @@ class Store(Section):
     """The embedded store."""
 
     enabled: bool | None = Field(None, description="null: used when no Elasticsearch is set.")
-    retention_days: Positive | None = Field(30, description="Daily indices older than this are deleted.")
+    retention_days: Positive | None = Field(30, description="Daily indices whose day and last write are older are deleted.")
     memory_limit: str = Field("512MB", description="Memory of the store's engine, as DuckDB takes it.")
     threads: Positive = Field(2, description="Threads of the store's engine.")
-    required: bool = Field(True, description="false: when the spool is full, this sink is moved on, not waited for.")
 
 
 class Log(Section):

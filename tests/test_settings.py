@@ -68,7 +68,6 @@ def get(settings: BaseModel, path: str) -> Any:
         ("elasticsearch.urls", ()),
         ("elasticsearch.flush_after_secs", 0.2),
         ("elasticsearch.manage_templates", True),
-        ("elasticsearch.retention_days", None),
         ("elasticsearch.index_retry_secs", 3600),
         ("store.retention_days", 30),
         ("drain_timeout_secs", 10),
