@@ -27,6 +27,7 @@ from gateway.sinks.sink import Sink
 from gateway.sources.http.limits import RateLimit
 from gateway.sources.http.routes import Ingestion
 from gateway.sources.http.server import HttpServer
+from gateway.sources.listening import is_loopback
 from gateway.sources.tcp import TcpSource
 from gateway.spool.books import total
 from gateway.spool.letters import LetterBox
@@ -70,7 +71,8 @@ class Gateway:
         application.include_router(operations.router(self.overview.status, self.overview.metrics, self._unready))
         application.include_router(search.router(lambda: self._store))
         application.include_router(pages.router())
-        self.http = HttpServer(settings.http, Access(application, settings.http.api_keys))
+        local = is_loopback(settings.http.host)
+        self.http = HttpServer(settings.http, Access(application, settings.http.api_keys, loopback=local))
 
     async def start(self) -> None:
         """Listen first, then load what is heavy: events are safe on disk before any sink is up."""

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from gateway.app import lock_data_dir, make_digest
 from gateway.errors import GatewayError
 from gateway.settings import Settings
-from gateway.sources.listening import listen, tls_context
+from gateway.sources.listening import is_loopback, listen, tls_context
 
 Probe = Callable[[], Awaitable[str]]
 
@@ -62,17 +62,13 @@ def probes(settings: Settings) -> list[tuple[str, Probe]]:
 def exposed(settings: Settings) -> list[str]:
     """Return a warning for each listener that strangers can reach without a key or certificate."""
     warnings = []
-    if settings.tcp.enabled and not _loopback(settings.tcp.host) and settings.tcp.tls is None:
+    if settings.tcp.enabled and not is_loopback(settings.tcp.host) and settings.tcp.tls is None:
         warnings.append(
             f"TCP listens on {settings.tcp.host} without TLS (tcp.tls): anyone who reaches it can send events."
         )
-    if not _loopback(settings.http.host) and not (settings.http.api_keys and settings.http.tls):
+    if not is_loopback(settings.http.host) and not (settings.http.api_keys and settings.http.tls):
         warnings.append(
             f"HTTP listens on {settings.http.host} without both key and TLS (http.api_keys, http.tls): "
             "anyone who reaches it can send and read events."
         )
     return warnings
-
-
-def _loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")

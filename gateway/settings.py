@@ -239,7 +239,9 @@ class Store(Section):
     """The embedded store."""
 
     enabled: bool | None = Field(None, description="null: used when no Elasticsearch is set.")
-    retention_days: Positive | None = Field(30, description="Daily indices whose day and last write are older are deleted.")
+    retention_days: Positive | None = Field(
+        30, description="Daily indices whose day and last write are older are deleted."
+    )
     memory_limit: str = Field("512MB", description="Memory of the store's engine, as DuckDB takes it.")
     threads: Positive = Field(2, description="Threads of the store's engine.")
 

@@ -42,3 +42,8 @@ def tls_context(tls: Tls, setting: str) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise GatewayError(f"{setting}: the certificate or key cannot be used ({error}).") from None
     return context
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine alone."""
+    return host in ("localhost", "::1") or host.startswith("127.")

@@ -69,3 +69,15 @@ def test_two_gateways_do_not_share_a_data_directory(gateway: GatewayFactory) -> 
         "or set GATEWAY_DATA_DIR to another."
     ]
     assert first.http.get("/health").status_code == httpx.codes.OK
+
+
+def test_a_web_page_cannot_call_a_local_gateway(gateway: GatewayFactory) -> None:
+    """Bound to loopback without a key, it refuses foreign names and pages of other sites, and says why."""
+    running = gateway()
+    foreign_host = running.http.get("/status", headers={"host": "evil.example"})
+    foreign_page = running.http.post("/v1/events", content=LINE, headers={"origin": "http://evil.example"})
+    assert (foreign_host.status_code, foreign_page.status_code) == (403, 403)
+    assert "Host" in foreign_host.text
+    assert "Origin" in foreign_page.text
+    assert running.http.get("/status", headers={"host": f"localhost:{running.http_port}"}).status_code == 200
+    assert running.status()["books"]["received"] == 0

@@ -41,7 +41,11 @@ def test_metrics_agree_with_the_books(gateway: GatewayFactory) -> None:
     running.http.post("/v1/events", content=b"\n".join([EVENT] * 8 + [b"broken", b'{"no":"kind"}']))
     running.send_tcp(EVENT + b"\n")
     running.wait_until(
-        lambda now: now["books"]["sinks"]["embedded"]["indexed"] == 9 and now["books"]["dead_letters"] == 2
+        lambda now: (
+            now["books"]["sinks"]["embedded"]["indexed"] == 9
+            and now["books"]["dead_letters"] == 2
+            and now["spool"]["oldest_secs"] == 0
+        )
     )
     seen = metrics(running)
     http, tcp, sink = (("source", "http"),), (("source", "tcp"),), (("sink", "embedded"),)
