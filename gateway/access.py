@@ -19,6 +19,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _LOCAL_HOST = re.compile(rb"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?")
+MAX_TENANT_BYTES = 128  # it is written into every document
 OPEN_PATHS = {"/health", "/ready"}  # what load balancers ask, without a key
 
 
@@ -46,6 +47,9 @@ class Access:
             return
         if not self._keys:
             tenant = headers.get(b"x-scope-orgid")
+            if tenant is not None and len(tenant) > MAX_TENANT_BYTES:
+                await _refuse(send, 400, f"X-Scope-OrgID has {len(tenant)} bytes, the limit is {MAX_TENANT_BYTES}.")
+                return
             scope.setdefault("state", {})["tenant"] = tenant.decode("latin-1") if tenant else None
             await self._application(scope, receive, send)
             return

@@ -29,7 +29,7 @@ from gateway.sources.http.routes import Ingestion
 from gateway.sources.http.server import HttpServer
 from gateway.sources.listening import is_loopback
 from gateway.sources.tcp import TcpSource
-from gateway.spool.books import total
+from gateway.spool.books import Cursor, total
 from gateway.spool.letters import LetterBox
 from gateway.spool.spool import Spool
 from gateway.spool.state import Letter, State
@@ -107,6 +107,7 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._letter_box.stop()
         self.state.close()
         os.close(self._lock)
 
@@ -138,10 +139,7 @@ class Gateway:
         """Drop the cursors of sinks that are no longer configured: they have no claim on the spool."""
         for name in await self.state.run(self.state.sinks) - configured:
             if name == "embedded":
-                store = self._embedded_store()
-                await store.open()
-                cursor = await store.forget(self.spool.name)
-                await store.close()
+                cursor = await self._forget_embedded()
             else:
                 cursor = self.state.cursor(name, self.spool.name)
                 await self.state.run(functools.partial(self.state.forget, name))
@@ -151,6 +149,17 @@ class Gateway:
                 "A sink is no longer configured: its place in the spool is dropped.", sink=name, not_taken=missing
             )
         await self.state.run(lambda: self.state.remember(configured))
+
+    async def _forget_embedded(self) -> Cursor | None:
+        store = self._embedded_store()
+        try:
+            await store.open()
+            return await store.forget(self.spool.name)
+        except GatewayError as error:
+            log.warning("The embedded store is not used and cannot be opened.", error=str(error))
+            return None
+        finally:
+            await store.close()
 
     async def _keep_letters(self, letters: list[Letter]) -> None:
         await self.state.run(lambda: self.state.keep(letters))

@@ -110,7 +110,7 @@ def _read_yaml(file: Path | None, mistakes: list[str]) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         # The error's own text quotes the line, which may hold a password.
         at = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        mistakes.append(f"The settings file {path} is not valid YAML{at}: {error.problem}.")
+        mistakes.append(f"The settings file {path} is not valid YAML{at}.")
     except (yaml.YAMLError, UnicodeDecodeError):
         mistakes.append(f"The settings file {path} is not valid YAML: it is not text in UTF-8.")
     else:
@@ -169,5 +169,9 @@ def _sentence(fault: ErrorDetails) -> str:
     given = fault["input"]
     # A section that is not one may be a secret at the wrong place.
     secret = any(path.startswith(name) or name.startswith(f"{path}.") for name in SECRETS)
-    shown = "" if secret or isinstance(given, dict | BaseModel) else f" (given: {given!r})"
+    shown = (
+        ""
+        if secret or path.startswith("elasticsearch.urls") or isinstance(given, dict | list | BaseModel)
+        else f" (given: {given!r})"
+    )
     return f"{path}: {message}{shown}."

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 import structlog
+from structlog.dev import plain_traceback  # the default one prints variables, keys among them
 
 from gateway.settings import Log
 
@@ -43,7 +44,10 @@ def configure(settings: Log) -> None:
     )
     for_people = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
-        processors=[remove, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())],
+        processors=[
+            remove,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain_traceback),
+        ],
     )
     console = logging.StreamHandler(sys.stderr)
     plain = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())

@@ -71,3 +71,16 @@ def test_a_full_disk_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[
     told = capsys.readouterr().err
     assert told.count("cannot be written") == 1
     assert all(f"Line {number}." in told for number in range(3))
+
+
+def test_a_stack_trace_shows_no_variables(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a variable holds, such as a key, is not written when something fails."""
+    logs.configure(Log(format="console"))
+    key = "hush"[::-1]
+    try:
+        raise ValueError(str(len(key)))
+    except ValueError:
+        structlog.get_logger("test").exception("It failed.")
+    told = capsys.readouterr().err
+    assert "ValueError: 4" in told
+    assert key not in told

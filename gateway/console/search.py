@@ -29,8 +29,8 @@ def router(store: Callable[[], Store | None]) -> APIRouter:
     ) -> Response:
         """Find documents, newest first; `cursor` leads to the next page."""
         try:
-            if not limit.isascii() or not limit.isdigit():
-                raise QueryError(f"limit must be a number of hits, not {limit!r}.")
+            if not limit.isascii() or not limit.isdigit() or len(limit) > 9:
+                raise QueryError(f"limit must be a number of hits, not {limit[:20]!r}.")
             opened = store()
             if opened is None:
                 return _answer(503, {"error": "The store is being opened: ask again in a moment."})

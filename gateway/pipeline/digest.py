@@ -118,7 +118,8 @@ class Digestion:
             self._refuse(event, "schema" if when.rule == "timestamp_invalid" else "clock", when)
             return
         try:
-            document = orjson.dumps(self._document(kind, event, fields, when, indexed))
+            # Within as many arrays as an answer puts around it, so that what is stored can also be shown.
+            document = orjson.dumps([[[[self._document(kind, event, fields, when, indexed)]]]])[4:-4]
         except orjson.JSONEncodeError as error:
             self._refuse(event, "json", Fault("$", "too_deep", f"It cannot be stored: {error}.", "", None))
             return

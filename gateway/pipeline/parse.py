@@ -13,6 +13,7 @@ from gateway.pipeline.items import items_of
 from schemas.fault import json_path, json_text
 
 BOM = b"\xef\xbb\xbf"
+MAX_ITEMS = 20_000  # of an array on a line: one line is one step of work
 KEPT_BYTES = 4096  # of an event that is too large
 _INFINITE = (float("inf"), float("-inf"))
 
@@ -50,6 +51,11 @@ def parse(lines: list[bytes], first: int, max_bytes: int) -> tuple[list[Event], 
             continue
         text = line.removeprefix(BOM)
         if text.lstrip()[:1] == b"[" and (items := items_of(text)) is not None:
+            if len(items) > MAX_ITEMS:
+                message = f"The array has {len(items)} events, the limit is {MAX_ITEMS} a line: send it in parts."
+                head = line[:KEPT_BYTES]
+                refused.append(Refusal(number, None, "too_large", "$", "too_large", message, "", None, head, len(line)))
+                continue
             for item, data in enumerate(items):
                 if len(data) > max_bytes:
                     refused.append(too_large(number, item, data, len(data), max_bytes))

@@ -80,22 +80,23 @@ class EmbeddedSink:
 
     async def start(self) -> None:
         """Open the store and find the place to go on from; raise `GatewayError` when it cannot be opened."""
-        cursor = await self._stored()
-        self._cursor = cursor or Cursor()
-        self._reader = self._spool.reader(self.name, cursor)
+        self._cursor = await self._stored()
+        self._reader = self._spool.reader(self.name, self._cursor)
         self._state = "ok"
 
-    async def _stored(self) -> Cursor | None:
+    async def _stored(self) -> Cursor:
         """Open the store, also anew, and return how far it has come."""
         await self._store.open()
         cursor = await self._store.cursor(self._spool.name)
-        if cursor is not None and self._spool.outlives(cursor):
+        if cursor is None:
+            return await asyncio.to_thread(self._spool.new_cursor)
+        if self._spool.outlives(cursor):
             log.warning(
                 "The spool ends before the place up to which it was read, as after a restore: "
                 "reading it from the beginning.",
                 sink=self.name,
             )
-            return None
+            return await asyncio.to_thread(self._spool.new_cursor)
         return cursor
 
     async def run(self) -> None:
@@ -103,6 +104,9 @@ class EmbeddedSink:
         self._work = asyncio.create_task(self._run())
         try:
             await asyncio.wait([self._work])
+            if not self._work.cancelled() and (failure := self._work.exception()) is not None:
+                self._state, self._last_error = "stopped", f"A mistake of the gateway ended the sink: {failure!r}."
+                raise failure
         finally:
             self._work.cancel()
 
@@ -164,10 +168,6 @@ class EmbeddedSink:
             self._pending = False
             await asyncio.sleep(IDLE_SECS)
             return False
-        if self._cursor.base is None:  # the books begin before the first event that was found
-            first = items[0].record.header
-            base = first.accepted - first.documents
-            self._cursor = self._cursor.advanced(base=base, accepted=base)
         groups = [group for item in items for group in item.record.documents()]
         size = sum(len(group.data) for group in groups)
         cursor = _behind(self._cursor, items)
@@ -197,10 +197,9 @@ class EmbeddedSink:
 
     async def _begin_anew(self) -> None:
         """Open the store again and go back to what it has: a failed commit may have succeeded."""
-        self._cursor = await self._stored() or Cursor()
-        known = None if self._cursor.base is None else self._cursor.accepted
+        self._cursor = await self._stored()
         # The place in the spool is kept since `start`.
-        self._reader = Reader(self._spool.folder, self._cursor.position, known, self._cursor.sequence)
+        self._reader = Reader(self._spool.folder, self._cursor.position, self._cursor.accepted, self._cursor.sequence)
 
     def _failed(self, error: Exception, failures: int) -> None:
         self._state = "retrying"

@@ -34,11 +34,12 @@ class LetterBox:
         self._cursor = known or Cursor()
         self._reader = spool.reader(self.name, known)
         self._reader.on_damage = _report
-        self._reading = asyncio.Lock()
+        self._catching: asyncio.Task[None] | None = None
+        self._stopped = False
 
     async def run(self) -> None:
         """Take refused events until cancelled."""
-        while True:
+        while not self._stopped:
             await self._spool.wait_beyond(self._reader.position)
             try:
                 await self.catch_up()
@@ -49,8 +50,20 @@ class LetterBox:
 
     async def catch_up(self) -> None:
         """Take what is in the spool now."""
-        async with self._reading:
-            await self._catch_up()
+        # Not to be cancelled between reading and keeping: the next read would be behind what was not kept.
+        self._catching = self._catching or asyncio.create_task(self._catch_up())
+        try:
+            await asyncio.shield(self._catching)
+        finally:
+            if self._catching is not None and self._catching.done():
+                self._catching = None
+
+    async def stop(self) -> None:
+        """Give up what is under way; it is read from the spool again at the next start."""
+        self._stopped = True
+        if self._catching is not None:
+            self._catching.cancel()
+            await asyncio.gather(self._catching, return_exceptions=True)
 
     async def _catch_up(self) -> None:
         while items := await asyncio.to_thread(self._reader.read, self._spool.end, READ_BYTES):

@@ -21,7 +21,7 @@ import structlog
 from gateway.errors import SpoolFull, SpoolUnavailable, Stopping
 from gateway.settings import Spool as SpoolSettings
 from gateway.spool.appender import Appender
-from gateway.spool.books import Cursor
+from gateway.spool.books import Cursor, total
 from gateway.spool.reader import Reader
 from gateway.spool.record import HEADER_BYTES, Counts, Draft, decode_header
 from gateway.spool.segment import Position, path_of, segments_in
@@ -196,6 +196,13 @@ class Spool:
         if reader.position < self.end:
             self._mark_oldest(reader.position)
         return reader
+
+    def new_cursor(self) -> Cursor:
+        """Return a cursor before the oldest record, so that what waits is counted from the start. Blocks."""
+        begin = total(self.counts).accepted  # read first: senders may be at work already
+        for item in Reader(self.folder, Position(), None, 0).read(self.end, 1)[:1]:
+            begin = item.record.header.accepted - item.record.header.documents
+        return Cursor(accepted=begin, base=begin)
 
     def attached(self) -> None:
         """Say that all readers are known: from now on what none of them needs is deleted."""

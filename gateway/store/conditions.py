@@ -31,7 +31,23 @@ class Parameters(dict[str, Any]):
 
 def matches(patterns: list[str], index: str) -> bool:
     """Whether an index fits one of the patterns."""
-    return any(re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), index, re.DOTALL) for pattern in patterns)
+    return any(_fits(pattern, index) for pattern in patterns)
+
+
+def _fits(pattern: str, index: str) -> bool:
+    """Compare piece by piece: a regular expression with many stars takes time without end."""
+    first, *middle, last = pattern.split("*") if "*" in pattern else (pattern, None)
+    if last is None:
+        return first == index
+    if len(first) + len(last) > len(index) or not (index.startswith(first) and index.endswith(last)):
+        return False
+    at, end = len(first), len(index) - len(last)
+    for piece in middle:
+        found = index.find(piece, at, end)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return True
 
 
 def conditions(query: Query, columns: Mapping[str, Column], parameters: Parameters) -> list[str]:

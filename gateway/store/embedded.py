@@ -54,6 +54,7 @@ class EmbeddedStore:
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="store-read")
         self._root: DuckDBPyConnection | None = None
         self._writer: DuckDBPyConnection | None = None
+        self._searching: set[DuckDBPyConnection] = set()
         self._written: dict[str, float] = {}
         self._prepared: set[str] = set()
 
@@ -63,6 +64,9 @@ class EmbeddedStore:
 
     async def close(self) -> None:
         """Close the file when what runs is done; may be called again."""
+        self._reading.shutdown(wait=False, cancel_futures=True)
+        for db in list(self._searching):
+            db.interrupt()  # a search holds up no stop
         await asyncio.to_thread(self._reading.shutdown)
         with suppress(StoreUnavailable):
             await self._write(self._close)
@@ -115,9 +119,13 @@ class EmbeddedStore:
             if self._root is None:
                 raise StoreUnavailable("The embedded store is not open: ask again in a moment.")
             with self._root.cursor() as db:
-                _begin_session(db)
-                db.execute("BEGIN")  # one snapshot for all statements
-                return call(db)
+                self._searching.add(db)
+                try:
+                    _begin_session(db)
+                    db.execute("BEGIN")  # one snapshot for all statements
+                    return call(db)
+                finally:
+                    self._searching.discard(db)
 
         return await self._in(self._reading, run)
 

@@ -68,7 +68,8 @@ class Sender:
         self._backoff = Backoff()
         self._turn = asyncio.Lock()
         self._trouble_since: float | None = None
-        self._disputed = 0  # bulks of which it is not known yet whether they or the server are at fault
+        # Bulks of which it is not known yet whether they or the server are at fault.
+        self._disputed: set[Sending] = set()
         self._templates_turn = asyncio.Lock()
         self._templates_checked: float | None = None
         self._foreign: list[str] = []
@@ -84,7 +85,7 @@ class Sender:
     @property
     def retrying(self) -> bool:
         """Whether something is sent again and again."""
-        return self.in_trouble or self._disputed > 0
+        return self.in_trouble or bool(self._disputed)
 
     async def send(self, bulk: Bulk, folder: str) -> None:
         """Return when every document has its verdict, noted in the record it is of."""
@@ -96,6 +97,7 @@ class Sender:
                 parts += await self._again(parts.popleft(), sending)
         finally:
             self._room.forget(sending)
+            self._disputed.discard(sending)
 
     async def _again(self, part: Bulk, sending: Sending) -> list[Bulk]:
         """Send a part; return what has to be sent again."""
@@ -162,12 +164,9 @@ class Sender:
             if await self._settle(part.documents()[0], ruling, sending):
                 return []
         self.last_error = str(error)
-        self._telemetry.sink_failed(self._name, error.reason, str(error), first=not self._disputed)
-        self._disputed += 1
-        try:
-            await asyncio.sleep(sending.backoff.next(error.retry_after))
-        finally:
-            self._disputed -= 1
+        self._telemetry.sink_failed(self._name, error.reason, str(error), first=sending not in self._disputed)
+        self._disputed.add(sending)
+        await asyncio.sleep(sending.backoff.next(error.retry_after))
         return part.halves()
 
     async def _rule(self, bulk: Bulk, items: list[dict[str, Any]], sending: Sending) -> Bulk:

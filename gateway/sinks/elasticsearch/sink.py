@@ -23,9 +23,7 @@ from gateway.sinks.elasticsearch.parking import Parking, Settled
 from gateway.sinks.elasticsearch.room import MESSAGE as ROOM_MESSAGE
 from gateway.sinks.elasticsearch.room import Room
 from gateway.sinks.elasticsearch.sender import Sender
-from gateway.spool.books import Cursor, total
-from gateway.spool.reader import Item, Reader
-from gateway.spool.segment import Position
+from gateway.spool.reader import Item
 from gateway.spool.spool import Spool
 from gateway.spool.state import State
 from gateway.telemetry import Telemetry
@@ -66,7 +64,7 @@ class ElasticsearchSink:
         if known is not None and spool.outlives(known):
             log.warning("The spool was replaced: the sink begins with its oldest record.", sink=self.name)
             known = None
-        self.cursor = known or _new_cursor(spool)
+        self.cursor = known or spool.new_cursor()
         self._reader = spool.reader(self.name, known)
 
     async def start(self) -> None:
@@ -255,11 +253,3 @@ class ElasticsearchSink:
                 await change()
 
         await asyncio.shield(asyncio.create_task(alone()))
-
-
-def _new_cursor(spool: Spool) -> Cursor:
-    """Return a cursor before the oldest record, so that what waits is counted before the first is settled."""
-    before = total(spool.counts).accepted  # read first: senders may be at work already
-    items = Reader(spool.folder, Position(), None, 0).read(spool.end, 1)
-    begin = items[0].record.header.accepted - items[0].record.header.documents if items else before
-    return Cursor(accepted=begin, base=begin)

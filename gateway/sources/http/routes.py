@@ -19,6 +19,7 @@ from gateway.sources.http.room import Room, Share
 from gateway.telemetry import Telemetry
 
 MAX_ERRORS = 100
+MAX_EVENTS = 200_000  # in a body: each costs memory beyond its bytes
 RETRY_AFTER_SECS = 1
 IN_THREAD_BYTES = 256 * 1024
 FREE_BYTES = 64 * 1024  # of a body: the part that waits for nobody
@@ -105,6 +106,10 @@ class Ingestion:
             if encoding != "identity":
                 body = await self._unpack(body, encoding, share)
             lines = split(body)
+            if len(lines) > MAX_EVENTS:
+                raise BodyError(
+                    413, f"The body holds {len(lines)} events, the limit is {MAX_EVENTS}: send it in parts."
+                )
             if not lines and b"[" not in body:
                 raise BodyError(400, "The body is empty: send one JSON object, an array, or one object a line.")
             peer = f"{request.client.host}:{request.client.port}" if request.client else "unknown"
