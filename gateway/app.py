@@ -179,11 +179,14 @@ class Gateway:
 def make_digest(settings: Settings) -> Digest:
     """Return the pipeline; raise `GatewayError` for settings that make no sense together."""
     events, age = settings.events, settings.events.max_age_days
+    limit = "events.max_age_days"
     if settings.store_enabled and "max_age_days" not in events.model_fields_set:
         # Without a word from the user nothing is taken that retention would delete again.
-        age = min(filter(None, (age, settings.store.retention_days)), default=None)
+        retention = settings.store.retention_days
+        if retention is not None and (age is None or retention < age):
+            age, limit = retention, "store.retention_days"
     try:
-        clock = Clock(events.naive_timezone, age, events.max_future_secs)
+        clock = Clock(events.naive_timezone, age, events.max_future_secs, age_setting=limit)
         enrichers = Enrichers(settings.enrichment)
     except ValueError as error:
         raise GatewayError(f"The settings cannot be used: {error}.") from None

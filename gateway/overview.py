@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 import gateway
 from gateway.sinks.sink import Sink
 from gateway.spool.books import sink_books, total
+from gateway.spool.record import Counts
 from gateway.spool.spool import Spool
 from gateway.spool.state import State
 from gateway.telemetry import Telemetry
@@ -65,8 +66,7 @@ class Overview(Collector):
         self._off = [step for step, each in off.items() if each]
         live = self._sources()
         sources = {
-            name: {**(counts[name]._asdict() if name in counts else {}), **live.get(name, {})}
-            for name in sorted({*counts, *live})
+            name: {**counts.get(name, Counts())._asdict(), **live.get(name, {})} for name in sorted({*counts, *live})
         }
         return {
             "version": gateway.__version__,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import unquote
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -22,6 +22,11 @@ _USER = re.compile(r"(?P<scheme>(https?://)?)(?P<user>[^:@/]*)(:(?P<password>.*)
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
 Secs = Annotated[float, Field(gt=0)]
+
+
+def _listed(value: object) -> object:
+    """One text where a list is wanted is a list of one, or of several by comma."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 class Section(BaseModel):
@@ -77,7 +82,9 @@ class Http(Section):
         75, description="A kept-alive connection without a request is closed after this time."
     )
     max_connections: Positive = Field(10_000, description="Open connections; requests on one more get 503.")
-    api_keys: tuple[ApiKey, ...] = Field((), description="Keys of which one is needed; none: no key needed.")
+    api_keys: Annotated[tuple[ApiKey, ...], BeforeValidator(_listed)] = Field(
+        (), description="Keys of which one is needed; none: no key needed."
+    )
 
 
 class Limits(Section):
@@ -186,7 +193,9 @@ class DeadLetters(Section):
 class Elasticsearch(Section):
     """The Elasticsearch that events are indexed into."""
 
-    urls: tuple[str, ...] = Field((), description="Addresses, such as http://127.0.0.1:9200; none: not used.")
+    urls: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        (), description="Addresses, such as http://127.0.0.1:9200; none: not used."
+    )
     api_key: SecretStr | None = Field(None, description="API key, as Elasticsearch gives it (base64).")
     username: str | None = Field(None, description="User for basic authentication.")
     password: SecretStr | None = Field(None, description="Password for basic authentication.")

@@ -46,10 +46,16 @@ class Telemetry:
         """A client connected."""
         self._connections.labels(source).inc()
 
-    def block_stored(self, source: str, reasons: list[str]) -> None:
-        """A block is on disk; ``reasons`` are those of its refused events."""
-        for reason, count in Tally(reasons).items():
+    def block_stored(self, source: str, peer: str, refusals: list[tuple[str, str, str]]) -> None:
+        """A block is on disk; ``refusals`` are reason, path and message of its refused events."""
+        for reason, count in Tally(reason for reason, _, _ in refusals).items():
             self._refused.labels(source, reason).inc(count)
+        if refusals:
+            reason, path, message = refusals[0]
+            log.warning(
+                "Events were refused: they are kept as dead letters.",
+                source=source, peer=peer, events=len(refusals), reason=reason, path=path, first=message,
+            )  # fmt: skip
 
     def answered(self, status: int) -> None:
         """An ingestion request was answered."""
@@ -82,6 +88,12 @@ class Telemetry:
     def sink_stopped(self, sink: str, text: str) -> None:
         """A sink cannot go on by itself."""
         log.error(text, sink=sink)
+
+    def dead_lettered(self, sink: str, events: int, index: str | None, first: str) -> None:
+        """A sink could not place events for what they are."""
+        log.warning(
+            "A sink refused events: they are kept as dead letters.", sink=sink, events=events, index=index, first=first
+        )
 
     def foreign_templates(self, names: list[str]) -> None:
         """Templates of our names that are not ours."""

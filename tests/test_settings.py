@@ -294,3 +294,12 @@ def test_the_store_is_the_sink_unless(urls: list[str], enabled: bool | None, exp
     """Without an Elasticsearch the embedded store is the sink; beside one only when it is enabled."""
     flags = {"elasticsearch": {"urls": urls}, "store": {"enabled": enabled}}
     assert load(environ={}, flags=flags).store_enabled is expected
+
+
+def test_one_text_is_a_list_of_one(tmp_path: Path) -> None:
+    """Where a list is wanted, one text in the file is taken as one, or as several by comma."""
+    file = tmp_path / "gateway.yaml"
+    file.write_text("http: {api_keys: one}\nelasticsearch: {urls: 'http://a:1, http://b:2'}\n")
+    settings = load(file, {})
+    assert [key.key.get_secret_value() for key in settings.http.api_keys] == ["one"]
+    assert settings.elasticsearch.urls == ("http://a:1", "http://b:2")

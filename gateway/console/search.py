@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi import Query as Parameter
 
 from gateway.errors import GatewayError
 from gateway.store.query import Query, QueryError, Store
+
+PARAMETERS = {"index", "from", "to", "where", "q", "limit", "cursor"}
 
 
 def router(store: Callable[[], Store | None]) -> APIRouter:
@@ -19,6 +21,7 @@ def router(store: Callable[[], Store | None]) -> APIRouter:
 
     @routes.get("/v1/search")
     async def search(
+        request: Request,
         index: Annotated[str, Parameter(description="Index names or patterns, several by comma.")] = "*",
         since: Annotated[str | None, Parameter(alias="from", description="Earliest time, ISO 8601 or epoch.")] = None,
         until: Annotated[str | None, Parameter(alias="to", description="Latest time, ISO 8601 or epoch.")] = None,
@@ -29,6 +32,8 @@ def router(store: Callable[[], Store | None]) -> APIRouter:
     ) -> Response:
         """Find documents, newest first; `cursor` leads to the next page."""
         try:
+            if unknown := sorted(set(request.query_params) - PARAMETERS):
+                raise QueryError(f"{unknown[0]!r} is not a parameter: there are {', '.join(sorted(PARAMETERS))}.")
             if not limit.isascii() or not limit.isdigit() or len(limit) > 9:
                 raise QueryError(f"limit must be a number of hits, not {limit[:20]!r}.")
             opened = store()

@@ -27,28 +27,39 @@ class Moment(NamedTuple):
 class Clock:
     """Reads times by the rules of the settings."""
 
-    def __init__(self, naive_timezone: str, max_age_days: int | None, max_future_secs: float) -> None:
+    def __init__(
+        self,
+        naive_timezone: str,
+        max_age_days: int | None,
+        max_future_secs: float,
+        *,
+        age_setting: str = "events.max_age_days",
+    ) -> None:
         """Raise ValueError for a time zone that is not known."""
         try:
             self._zone: tzinfo = UTC if naive_timezone == "UTC" else ZoneInfo(naive_timezone)
         except (KeyError, ValueError, OSError):
             raise ValueError(f"{naive_timezone!r} is not a time zone, such as Europe/Berlin") from None
         self._max_age_days = max_age_days
+        self._age_setting = age_setting
         self._max_future_secs = max_future_secs
 
     def at(self, now: float) -> BlockClock:
         """Return the clock for one block received at ``now``, seconds since 1970."""
-        return BlockClock(self._zone, self._max_age_days, self._max_future_secs, now)
+        return BlockClock(self._zone, self._max_age_days, self._max_future_secs, now, self._age_setting)
 
 
 class BlockClock:
     """The clock while one block is read."""
 
-    def __init__(self, zone: tzinfo, max_age_days: int | None, max_future_secs: float, now: float) -> None:
+    def __init__(
+        self, zone: tzinfo, max_age_days: int | None, max_future_secs: float, now: float, age_setting: str
+    ) -> None:
         self._zone = zone
         self._now = datetime.fromtimestamp(now, UTC)
         self.received = moment(self._now)
         self._max_age_days = max_age_days
+        self._age_setting = age_setting
         self._oldest = None if max_age_days is None else _moved(self._now, -max_age_days * 86400)
         self._newest = _moved(self._now, max_future_secs)
         self._max_future_secs = max_future_secs
@@ -70,7 +81,7 @@ class BlockClock:
                     name,
                     value,
                     "too_old",
-                    f"The event is older than {self._max_age_days} days (events.max_age_days).",
+                    f"The event is older than {self._max_age_days} days ({self._age_setting}).",
                     "Is the sender's clock right? To take old events, raise events.max_age_days.",
                 )
             if when > self._newest:

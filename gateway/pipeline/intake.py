@@ -49,6 +49,8 @@ class Door:
         draft = work.draft()
         if draft.counts.received:
             await self._append(draft)
-            self._telemetry.block_stored(draft.source, [each.reason for each in work.refusals])
-        work.refusals.sort(key=lambda each: (each.line, each.item or 0))
+            work.refusals.sort(key=lambda each: (each.line, each.item or 0))
+            self._telemetry.block_stored(
+                draft.source, block.peer, [(e.reason, e.path, e.message) for e in work.refusals]
+            )
         return Receipt(draft.counts.accepted, work.refusals)

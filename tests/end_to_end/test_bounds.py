@@ -70,7 +70,9 @@ def test_index_patterns(patterns: list[str], index: str, expected: bool) -> None
     assert time.monotonic() - started < 1
 
 
-@pytest.mark.parametrize("query", ["limit=" + "9" * 5000, "limit=0", "limit=-1", "cursor=x", "from=never", "where=x"])
+@pytest.mark.parametrize(
+    "query", ["limit=" + "9" * 5000, "limit=0", "limit=-1", "cursor=x", "from=never", "where=x", "size=1"]
+)
 def test_wrong_questions_get_400(gateway: GatewayFactory, query: str) -> None:
     """A wrong parameter of /v1/search is answered with 400 and one sentence."""
     running = gateway()

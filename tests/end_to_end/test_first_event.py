@@ -1,5 +1,6 @@
 """What a new user does first, on the embedded store."""
 
+import json
 import time
 from typing import Any
 
@@ -81,3 +82,14 @@ def test_a_web_page_cannot_call_a_local_gateway(gateway: GatewayFactory) -> None
     assert "Origin" in foreign_page.text
     assert running.http.get("/status", headers={"host": f"localhost:{running.http_port}"}).status_code == 200
     assert running.status()["books"]["received"] == 0
+
+
+def test_who_sends_over_tcp_finds_refusals_in_the_log(gateway: GatewayFactory) -> None:
+    """TCP gives no answer, so the log says once who sent something that was refused, and why."""
+    running = gateway()
+    running.send_tcp(b'{"model_name":"m","prediction_confidence":1.7}\n' * 50)
+    running.wait_until(lambda now: now["books"]["refused"] == 50)
+    (line,) = (each for each in running.output().splitlines() if "Events were refused" in each)
+    told = json.loads(line)
+    assert (told["source"], told["reason"], told["path"]) == ("tcp", "schema", "$.prediction_confidence")
+    assert told["peer"].startswith("127.0.0.1:")

@@ -44,6 +44,7 @@ class ElasticsearchSink:
 
     def __init__(self, spool: Spool, state: State, settings: Elasticsearch, prefix: str, telemetry: Telemetry) -> None:
         self._spool = spool
+        self._telemetry = telemetry
         self._state = state
         self._settings = settings
         self._on_the_way: deque[Taken] = deque()
@@ -224,6 +225,8 @@ class ElasticsearchSink:
         letters = [letter for taken in done for letter in taken.letters]
         parked = [each for taken in done for each in taken.parked]
         await self._state.run(lambda: self._state.commit(self.name, folder, cursor, letters, parked))
+        if letters:
+            self._telemetry.dead_lettered(self.name, len(letters), letters[0].index, letters[0].letter.message)
         self._room.release(sum(taken.held for taken in done))
         for _ in done:
             self._on_the_way.popleft()
