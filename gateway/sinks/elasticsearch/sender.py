@@ -61,7 +61,8 @@ class Sender:
         self._name = name
         self._client = client
         self._settings = settings
-        self._prefix = prefix
+        # What lies in the spool may have been named under an earlier setting of events.index_prefix.
+        self._prefixes = {prefix}
         self._room = room
         self._telemetry = telemetry
         self._record_settled = record_settled
@@ -90,6 +91,9 @@ class Sender:
     async def send(self, bulk: Bulk, folder: str) -> None:
         """Return when every document has its verdict, noted in the record it is of."""
         sending = Sending(folder)
+        if not self._prefixes.issuperset(found := {templates.prefix_of(part.index) for part in bulk.parts}):
+            self._prefixes |= found
+            self._templates_checked = None
         parts = deque([bulk])
         del bulk  # what is settled need not stay in memory
         try:
@@ -220,7 +224,11 @@ class Sender:
             if checked is not None and time.monotonic() - checked < TEMPLATE_CHECK_SECS:
                 return
             try:
-                foreign = await templates.apply(self._client, self._settings, self._prefix)
+                foreign = [
+                    name
+                    for prefix in sorted(self._prefixes)
+                    for name in await templates.apply(self._client, self._settings, prefix)
+                ]
             except RequestFailed as error:
                 if error.status is None:
                     raise

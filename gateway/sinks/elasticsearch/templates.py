@@ -18,13 +18,14 @@ from schemas import KINDS, index_template
 if TYPE_CHECKING:
     from elasticsearch import AsyncElasticsearch
 
+_INDICES = tuple(dict.fromkeys(kind.index for kind in KINDS.values()))
 MANAGED_BY = "ml-log-gateway"
 
 
 def wanted(settings: Elasticsearch, prefix: str) -> dict[str, dict[str, Any]]:
     """Return each template's body by its name. The version in it is a hash of the rest."""
     templates = {}
-    for index in dict.fromkeys(kind.index for kind in KINDS.values()):
+    for index in _INDICES:
 
         def body(version: str, index: str = index) -> dict[str, Any]:
             return index_template(
@@ -39,6 +40,12 @@ def wanted(settings: Elasticsearch, prefix: str) -> dict[str, dict[str, Any]]:
         unversioned = orjson.dumps(body(""), option=orjson.OPT_SORT_KEYS)
         templates[f"{MANAGED_BY}-{prefix}{index}"] = body(hashlib.sha256(unversioned).hexdigest()[:12])
     return templates
+
+
+def prefix_of(index: str) -> str:
+    """Return the prefix of a daily index, such as ``team-`` of ``team-ml-metrics-2026.01.31``."""
+    name = index[: -len("-YYYY.MM.dd")]
+    return name.removesuffix(next((each for each in _INDICES if name.endswith(each)), name))
 
 
 async def apply(client: AsyncElasticsearch, settings: Elasticsearch, prefix: str) -> list[str]:

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from gateway.settings import Elasticsearch
 from gateway.sinks.elasticsearch.client import RequestFailed, connect
-from gateway.sinks.elasticsearch.templates import MANAGED_BY, apply, wanted
+from gateway.sinks.elasticsearch.templates import MANAGED_BY, apply, prefix_of, wanted
 from schemas import KINDS
 from tests.elasticsearch_node.client import EsClient
 from tests.sinks.elasticsearch.odd_server import OddServer, Reply, status
@@ -155,3 +155,26 @@ async def test_documents_find_the_mapping(node: EsClient, tmp_path: Path) -> Non
     assert mappings["_meta"]["managed_by"] == MANAGED_BY
     assert mappings["properties"]["prediction_confidence"] == {"type": "double"}
     assert mappings["properties"]["@timestamp"] == {"type": "date"}
+
+
+async def test_what_was_named_under_another_prefix_has_its_template_too(node: EsClient, tmp_path: Path) -> None:
+    """Events in the spool from before a change of the prefix find their mapping as well."""
+    async with running(tmp_path, node.url, prefix=f"{node.prefix}new-") as rig:
+        await rig.append(docs(1, f"{node.prefix}old-"))
+        await rig.settled()
+    index = f"{node.prefix}old-ml-metrics-2024.01.15"
+    assert node.get(f"/{index}/_mapping")[index]["mappings"]["_meta"]["managed_by"] == MANAGED_BY
+
+
+@pytest.mark.parametrize(
+    ("index", "prefix"),
+    [
+        ("ml-metrics-2026.01.31", ""),
+        ("data-quality-2026.01.31", ""),
+        ("team-ml-labels-2026.01.31", "team-"),
+        ("ml-ml-audit-2026.01.31", "ml-"),
+    ],
+)
+async def test_the_prefix_of_an_index(index: str, prefix: str) -> None:
+    """It is what stands before one of the known names."""
+    assert prefix_of(index) == prefix
