@@ -12,8 +12,8 @@ help: ## this list
 run: $(VENV)/run.installed ## start the gateway on the embedded store, TCP 5001, HTTP 8080
 	@exec $(BIN)/gateway serve
 
-test-fast: $(VENV)/test.installed ## the tests that need no other process, under a minute
-	$(BIN)/python -m pytest -q -m "not slow and not elasticsearch and not process"
+test-fast: $(VENV)/test.installed ## the tests that need no other process and do not wait
+	$(BIN)/python -m pytest -q -m "not slow and not elasticsearch and not process and not waits"
 
 test: $(VENV)/test.installed ## the test suite, with a real Elasticsearch that it starts itself
 	$(BIN)/python -m pytest -q -m "not slow"

@@ -14,6 +14,7 @@ from tests.elasticsearch_node.ports import free_port as find_free_port
 from tests.gateway_process import GatewayFactory
 
 ELASTICSEARCH_FIXTURES = {"elasticsearch_url", "es", "elasticsearch_node"}
+WAITING = Path(__file__).parent / "sinks" / "elasticsearch"
 PROCESS_FIXTURES = {"gateway"}
 _why_skipped = pytest.StashKey[str]()
 
@@ -23,6 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by the fixtures they use, so that none can forget to."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
+        if WAITING in item.path.parents:
+            item.add_marker("waits")
         if fixtures & PROCESS_FIXTURES:
             item.add_marker("process")
         if fixtures & ELASTICSEARCH_FIXTURES:
