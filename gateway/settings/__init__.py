@@ -1,0 +1,76 @@
+"""Every setting: its name, meaning, unit and default.
+
+Later beats earlier: defaults, the YAML file, the environment, command-line flags.
+Environment names are ``GATEWAY_<SECTION>__<FIELD>``; the few without ``__`` are in `PLAIN_NAMES`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from gateway.settings.events import Confidence, Enrichment, ErrorType, Events, Latency, Thresholds
+from gateway.settings.section import MIB, Positive, Section
+from gateway.settings.sources import ApiKey, Http, Limits, Tcp, Tls
+from gateway.settings.storage import DeadLetters, Elasticsearch, Spool, Store
+
+__all__ = [
+    "ApiKey",
+    "Confidence",
+    "DeadLetters",
+    "Elasticsearch",
+    "Enrichment",
+    "ErrorType",
+    "Events",
+    "Http",
+    "Latency",
+    "Limits",
+    "Log",
+    "Settings",
+    "Spool",
+    "Store",
+    "Tcp",
+    "Thresholds",
+    "Tls",
+]
+
+
+class Log(Section):
+    """The gateway's own log."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level written.")
+    format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else JSON.")
+    file: Path | None = Field(None, description="Also write JSON lines to this file, rotated.")
+    max_bytes: Positive = Field(10 * MIB, description="The file is rotated at this size.")
+    keep: Positive = Field(5, description="Rotated files that are kept.")
+
+
+class Settings(BaseSettings):
+    """The whole tree."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, env_nested_delimiter="__", env_prefix="GATEWAY_"
+    )
+
+    data_dir: Path = Field(Path("data"), description="Folder of everything the gateway keeps.")
+    tcp: Tcp = Field(default_factory=Tcp, description="JSON lines over TCP.")
+    http: Http = Field(default_factory=Http, description="HTTP ingestion, API, console.")
+    limits: Limits = Field(default_factory=Limits, description="Rate limits.")
+    events: Events = Field(default_factory=Events, description="What an event may be.")
+    enrichment: Enrichment = Field(default_factory=Enrichment, description="What is added to inference events.")
+    spool: Spool = Field(default_factory=Spool, description="Events on disk, not yet taken by a sink.")
+    dead_letters: DeadLetters = Field(default_factory=DeadLetters, description="Refused events.")
+    elasticsearch: Elasticsearch = Field(default_factory=Elasticsearch, description="The Elasticsearch sink.")
+    store: Store = Field(default_factory=Store, description="The embedded store.")
+    log: Log = Field(default_factory=Log, description="The gateway's own log.")
+    drain_timeout_secs: Annotated[float, Field(ge=0)] = Field(
+        10, description="After SIGTERM sinks have this long to take what is on disk."
+    )
+
+    @property
+    def store_enabled(self) -> bool:
+        """Whether the embedded store is a sink."""
+        return not self.elasticsearch.urls if self.store.enabled is None else self.store.enabled
