@@ -1,5 +1,5 @@
 # Every word here works from a fresh clone: it first makes .venv with what it needs.
-.PHONY: help run test test-fast test-slow lint fix clean
+.PHONY: help run demo test test-fast test-slow bench lint fix clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -12,8 +12,33 @@ help: ## this list
 run: $(VENV)/run.installed ## start the gateway on the embedded store, TCP 5001, HTTP 8080
 	@exec $(BIN)/gateway serve
 
+demo: $(VENV)/run.installed ## the same, and 50 invented events a second, until Ctrl-C
+	@exec sh -c "$$DEMO"
+
+# The gateway is kept apart from the terminal's Ctrl-C, so that the sender ends first.
+define DEMO
+sender= stopped= failed=0
+greeting=$$(mktemp) || exit 1
+trap 'rm -f "$$greeting"' EXIT
+trap 'stopped=1; kill $${sender:-$$gateway} 2>/dev/null' INT TERM HUP
+end_of() { wait $$1; code=$$?; while kill -0 $$1 2>/dev/null; do wait $$1; code=$$?; done; return $$code; }
+
+$(BIN)/python -c 'import os, sys; os.setpgid(0, 0); os.execv(sys.argv[1], sys.argv[1:])' \
+	$(BIN)/gateway serve >"$$greeting" & gateway=$$!
+while [ ! -s "$$greeting" ] && kill -0 $$gateway 2>/dev/null; do sleep 0.2; done
+cat "$$greeting"
+if [ -s "$$greeting" ] && [ -z "$$stopped" ]; then
+	TERM=dumb $(BIN)/gateway generate --continuous & sender=$$!
+	end_of $$sender || [ -n "$$stopped" ] || failed=1
+	kill $$gateway 2>/dev/null
+fi
+end_of $$gateway || failed=1
+exit $$failed
+endef
+export DEMO
+
 test-fast: $(VENV)/test.installed ## the tests that need no other process and do not wait
-	$(BIN)/python -m pytest -q -m "not slow and not elasticsearch and not process and not waits"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not elasticsearch and not process and not waits"
 
 test: $(VENV)/test.installed ## the test suite, with a real Elasticsearch that it starts itself
 	$(BIN)/python -m pytest -q -m "not slow"
@@ -21,15 +46,19 @@ test: $(VENV)/test.installed ## the test suite, with a real Elasticsearch that i
 test-slow: $(VENV)/test.installed ## kills, soak, foreign clients, the browser
 	$(BIN)/python -m pytest -q -m slow
 
+bench: $(VENV)/test.installed ## events a second and CPU seconds for a million, into benchmarks/results
+	$(BIN)/python -m benchmarks
+
 lint: $(VENV)/lint.installed $(VENV)/test.installed ## ruff, mypy, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fix: $(VENV)/lint.installed ## let ruff mend what it can
+fix: $(VENV)/lint.installed ## mend what can be mended: style, gateway.example.yaml
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python -m gateway.settings.example > gateway.example.new && mv gateway.example.new gateway.example.yaml
 
 clean: ## remove the virtual environment and caches, keep the data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

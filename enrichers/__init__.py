@@ -1,7 +1,7 @@
 """What the gateway adds to an inference event: pure functions, validated fields in, new fields out.
 
 To add a fifth: one file with a factory that takes its settings as keyword arguments and returns an
-`Enricher`, and its name in `ENRICHERS` here. Fields it adds are declared in `schemas/added.py`.
+`Enricher`, and here its import and its name in `ENRICHERS`. Fields it adds are declared in `schemas/added.py`.
 """
 
 from collections.abc import Callable, Mapping

@@ -21,6 +21,9 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 _LOCAL_HOST = re.compile(rb"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?")
 MAX_TENANT_BYTES = 128  # it is written into every document
 OPEN_PATHS = {"/health", "/ready"}  # what load balancers ask, without a key
+# What anyone may write to where no key is set. All else that writes needs a key, or a gateway on loopback.
+INGESTION_PATHS = {"/", "/v1/events", "/v1/labels", "/v1/logs", "/loki/api/v1/push"}
+_READING = ("GET", "HEAD")
 
 
 class Access:
@@ -42,10 +45,14 @@ class Access:
         if self._loopback and not self._keys and host and not _LOCAL_HOST.fullmatch(host):
             await _refuse(send, 403, "The gateway listens on this machine alone and is not known by this name (Host).")
             return
-        if scope["method"] not in ("GET", "HEAD") and _is_foreign(headers.get(b"origin"), host):
+        writes = scope["method"] not in _READING
+        if writes and _is_foreign(headers.get(b"origin"), host):
             await _refuse(send, 403, "A page of another site (Origin) may not send anything here.")
             return
         if not self._keys:
+            if writes and not self._loopback and scope["path"] not in INGESTION_PATHS:
+                await _refuse(send, 403, "Beyond loopback only events are taken without a key: set http.api_keys.")
+                return
             tenant = headers.get(b"x-scope-orgid")
             if tenant is not None and len(tenant) > MAX_TENANT_BYTES:
                 await _refuse(send, 400, f"X-Scope-OrgID has {len(tenant)} bytes, the limit is {MAX_TENANT_BYTES}.")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import functools
 import os
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -15,8 +13,12 @@ from fastapi import FastAPI
 
 import gateway
 from gateway.access import Access
-from gateway.console import operations, pages, search
-from gateway.errors import GatewayError
+from gateway.console import aggregate, export, operations, pages, schemas, search, verify
+from gateway.data_dir import lock_data_dir
+from gateway.errors import GatewayError, SettingsError
+from gateway.exports import Exports
+from gateway.formats import check_formats
+from gateway.kinds import make_registry
 from gateway.overview import Overview
 from gateway.pipeline.clock import Clock
 from gateway.pipeline.digest import Digest
@@ -35,6 +37,8 @@ from gateway.spool.spool import Spool
 from gateway.spool.state import Letter, State
 from gateway.store.query import Store
 from gateway.telemetry import Telemetry
+from gateway.verification import InElasticsearch, InEmbeddedStore, Verification
+from schemas import Registry
 
 if TYPE_CHECKING:
     from gateway.store.embedded import EmbeddedStore
@@ -49,9 +53,11 @@ class Gateway:
         """Open data directory and ports; raise `GatewayError` with what is in the way. Blocks."""
         self.settings = settings
         self.telemetry = Telemetry()
-        digest = make_digest(settings)
+        self.registry = make_registry(settings)
+        digest = make_digest(settings, self.registry)
         self._lock = lock_data_dir(settings.data_dir)
         try:
+            check_formats(settings.data_dir)
             self.state = State(settings.data_dir / "state.sqlite3", settings.dead_letters.max_bytes)
             self.spool = Spool(settings.data_dir / "spool" / "0", settings.spool, self.telemetry.group_synced)
         except OSError as error:
@@ -59,6 +65,7 @@ class Gateway:
         self._letter_box = LetterBox(self.spool, self.state)
         self.sinks: list[Sink] = []
         self._store: Store | None = None
+        self._verification = Verification(settings)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -70,6 +77,10 @@ class Gateway:
         application.include_router(ingestion.router())
         application.include_router(operations.router(self.overview.status, self.overview.metrics, self._unready))
         application.include_router(search.router(lambda: self._store))
+        application.include_router(aggregate.router(lambda: self._store))
+        application.include_router(export.router(Exports(settings.data_dir / "exports", lambda: self._store).export))
+        application.include_router(schemas.router(self.registry, settings.events.index_prefix))
+        application.include_router(verify.router(self._verification.arrived, self._verification.remove))
         application.include_router(pages.router())
         local = is_loopback(settings.http.host)
         self.http = HttpServer(settings.http, Access(application, settings.http.api_keys, loopback=local))
@@ -121,19 +132,23 @@ class Gateway:
             store = self._embedded_store()
             sinks.append(EmbeddedSink(self.spool, store, settings.store, self.telemetry, self._keep_letters))
             self._store = store
+            self._verification.places[sinks[-1].name] = InEmbeddedStore(store, prefix)
         if settings.elasticsearch.urls:
             from gateway.sinks.elasticsearch.sink import ElasticsearchSink
             from gateway.store.elasticsearch import ElasticsearchStore
 
-            sink = ElasticsearchSink(self.spool, self.state, settings.elasticsearch, prefix, self.telemetry)
+            sink = ElasticsearchSink(
+                self.spool, self.state, settings.elasticsearch, prefix, self.telemetry, self.registry
+            )
             sinks.append(sink)
-            self._store = self._store or ElasticsearchStore(sink.client, prefix)
+            self._verification.places[sink.name] = InElasticsearch(sink.client, prefix)
+            self._store = self._store or ElasticsearchStore(sink.client, prefix, self.registry)
         return sinks
 
     def _embedded_store(self) -> EmbeddedStore:
         from gateway.store.embedded import EmbeddedStore
 
-        return EmbeddedStore(self.settings.data_dir / "store.duckdb", self.settings.store)
+        return EmbeddedStore(self.settings.data_dir / "store.duckdb", self.settings.store, registry=self.registry)
 
     async def _forget_others(self, configured: set[str]) -> None:
         """Drop the cursors of sinks that are no longer configured: they have no claim on the spool."""
@@ -176,8 +191,8 @@ class Gateway:
         return sources
 
 
-def make_digest(settings: Settings) -> Digest:
-    """Return the pipeline; raise `GatewayError` for settings that make no sense together."""
+def make_digest(settings: Settings, registry: Registry) -> Digest:
+    """Return the pipeline; raise `SettingsError` for settings that make no sense together."""
     events, age = settings.events, settings.events.max_age_days
     limit = "events.max_age_days"
     if settings.store_enabled and "max_age_days" not in events.model_fields_set:
@@ -185,39 +200,30 @@ def make_digest(settings: Settings) -> Digest:
         retention = settings.store.retention_days
         if retention is not None and (age is None or retention < age):
             age, limit = retention, "store.retention_days"
+    if settings.elasticsearch.urls:
+        # Its daily indices are deleted by the event's own day: an older event would be gone within the hour.
+        retention = settings.elasticsearch.retention_days
+        if retention is not None and (age is None or retention < age):
+            age, limit = retention, "elasticsearch.retention_days"
+    mistakes = []
     try:
         clock = Clock(events.naive_timezone, age, events.max_future_secs, age_setting=limit)
-        enrichers = Enrichers(settings.enrichment)
     except ValueError as error:
-        raise GatewayError(f"The settings cannot be used: {error}.") from None
+        mistakes.append(f"events.naive_timezone: {error}.")
+    try:
+        enrichers = Enrichers(settings.enrichment)
+    except SettingsError as error:
+        mistakes += error.mistakes
+    if mistakes:
+        raise SettingsError(mistakes)
     return Digest(
         clock,
         enrichers,
         max_line_bytes=settings.tcp.max_line_bytes,
         default_kind=events.default_kind,
         index_prefix=events.index_prefix,
+        registry=registry,
     )
-
-
-def lock_data_dir(data_dir: Path) -> int:
-    """Take the data directory for this process alone; the lock ends with the process."""
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        handle = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise GatewayError(
-            f"The data directory {data_dir} cannot be written ({error.strerror}): make it writable, "
-            "or set GATEWAY_DATA_DIR to another."
-        ) from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        raise GatewayError(
-            f"The data directory {data_dir} is in use by another gateway: end that one, "
-            "or set GATEWAY_DATA_DIR to another."
-        ) from None
-    return handle
 
 
 def _tell_failure(task: asyncio.Task[None]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 import yaml
@@ -45,7 +47,17 @@ SECRETS = ("elasticsearch.api_key", "elasticsearch.password", "http.api_keys")
 def load(
     file: Path | None = None, environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
 ) -> Settings:
-    """Return the settings; raise `SettingsError` with every mistake.
+    """Return the settings; raise `SettingsError` with every mistake in them."""
+    settings, mistakes = examine(file, environ, flags)
+    if mistakes:
+        raise SettingsError(mistakes)
+    return settings
+
+
+def examine(
+    file: Path | None = None, environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
+) -> tuple[Settings, list[str]]:
+    """Return the settings, and every mistake in them; a section with a mistake is left at its defaults.
 
     ``flags`` are nested like the settings and beat everything; without ``file``
     a ``gateway.yaml`` in the working directory is read when there is one.
@@ -53,6 +65,7 @@ def load(
     mistakes: list[str] = []
     from_file = _read_yaml(file, mistakes)
     from_environ = _read_environ(os.environ if environ is None else environ, mistakes)
+    from_flags = dict(flags or {})
 
     class Sources(Settings):
         """The tree with its three sources, in the order of their rank."""
@@ -74,18 +87,18 @@ def load(
 
     while True:
         try:
-            settings = Sources(**dict(flags or {}))
+            settings = Sources(**from_flags)
+            # What is at its defaults for a mistake of its own is not held against the rest.
+            return settings, mistakes or list(_contradictions(settings))
         except ValidationError as error:
             mistakes += [_sentence(fault) for fault in error.errors()]
+            wrong = {str(fault["loc"][0]) for fault in error.errors()}
+            from_flags = {name: value for name, value in from_flags.items() if name not in wrong}
+            from_file = {name: value for name, value in from_file.items() if name not in wrong}
+            from_environ = {name: value for name, value in from_environ.items() if _section_of(name) not in wrong}
         except PydanticSettingsError as error:
             mistakes.append(f"The environment cannot be read: {error}.")
-            if from_environ:
-                from_environ = {}  # what is wrong elsewhere is told too
-                continue
-        break
-    if mistakes:
-        raise SettingsError(mistakes)
-    return settings
+            from_environ = {}  # what is wrong elsewhere is told too
 
 
 class _Environment(EnvSettingsSource):
@@ -115,10 +128,24 @@ def _read_yaml(file: Path | None, mistakes: list[str]) -> dict[str, Any]:
         mistakes.append(f"The settings file {path} is not valid YAML: it is not text in UTF-8.")
     else:
         if isinstance(content, dict):
-            return {str(name): value for name, value in content.items()}
+            return _without_empty({str(name): value for name, value in content.items()}, Settings)
         if content is not None:
             mistakes.append(f"The settings file {path} must hold names and values, such as `tcp:`.")
     return {}
+
+
+def _without_empty(content: dict[str, Any], section: type[BaseModel]) -> dict[str, Any]:
+    """Leave out sections with nothing in them, such as `limits:` when every line below it is commented out."""
+    sections = {
+        name: field.annotation
+        for name, field in section.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+    return {
+        name: _without_empty(value, sections[name]) if name in sections and isinstance(value, dict) else value
+        for name, value in content.items()
+        if value is not None or name not in sections
+    }
 
 
 def _read_environ(environ: Mapping[str, str], mistakes: list[str]) -> dict[str, str | None]:
@@ -143,12 +170,17 @@ def _read_environ(environ: Mapping[str, str], mistakes: list[str]) -> dict[str, 
             continue
         section, _, _ = path.partition(".")
         if section not in _SECTIONS and name not in PLAIN_NAMES:
-            mistakes.append(f"{given} is not a setting: there is no section {section!r}.")
+            mistakes.append(f"{given} is not a setting: there is no section {section!r}, {_known(section, _SECTIONS)}")
             continue
-        if path in ("elasticsearch.urls", "http.api_keys") and not value.lstrip().startswith("["):
+        if path in ("elasticsearch.urls", "http.api_keys", "schemas.files") and not value.lstrip().startswith("["):
             value = orjson.dumps([part.strip() for part in re.split(r"[,\n]", value) if part.strip()]).decode()
         read["gateway_" + path.replace(".", "__")] = None if value == "null" else value
     return read
+
+
+def _section_of(name: str) -> str:
+    """Return the section of a name that `_read_environ` returns."""
+    return name.removeprefix("gateway_").partition("__")[0]
 
 
 def _path_of(name: str) -> str | None:
@@ -160,12 +192,27 @@ def _path_of(name: str) -> str | None:
     return None
 
 
+def _contradictions(settings: Settings) -> Iterator[str]:
+    """Say what is sound in each section but not in all of them together."""
+    if not settings.elasticsearch.urls and not settings.store_enabled:
+        yield "No sink: set elasticsearch.urls, or leave store.enabled unset."
+    tcp, http = settings.tcp, settings.http
+    listeners = [("http.port", http.host, http.port)]
+    if tcp.enabled:
+        listeners.append(("tcp.port", tcp.host, tcp.port))
+    if tcp.enabled and tcp.tls is not None:
+        listeners.append(("tcp.tls_port", tcp.host, tcp.tls_port))
+    for (name, host, port), (other, there, same) in combinations(listeners, 2):
+        if port == same != 0 and (host == there or {host, there} & {"0.0.0.0", "::"}):  # noqa: S104 - said, not bound
+            yield f"{other}: {port} is {name} too: choose another port."
+
+
 def _sentence(fault: ErrorDetails) -> str:
     """Return one sentence of what is wrong with which setting; values of secrets are not shown."""
     path = ".".join(map(str, fault["loc"])) or "settings"
     if fault["type"] == "extra_forbidden":
-        return f"{path} is not a setting: check its spelling."
-    message = fault["msg"].removeprefix("Value error, ")
+        *steps, name = map(str, fault["loc"])
+        return f"{path} is not a setting: {_known(name, _section_at(steps).model_fields, steps)}"
     given = fault["input"]
     # A section that is not one may be a secret at the wrong place.
     secret = any(path.startswith(name) or name.startswith(f"{path}.") for name in SECRETS)
@@ -174,4 +221,47 @@ def _sentence(fault: ErrorDetails) -> str:
         if secret or path.startswith("elasticsearch.urls") or isinstance(given, dict | list | BaseModel)
         else f" (given: {given!r})"
     )
-    return f"{path}: {message}{shown}."
+    return f"{path}: {_message(fault)}{shown}."
+
+
+def _message(fault: ErrorDetails) -> str:
+    """Say what is wrong in the words of a settings file, not in those of Python."""
+    match fault["type"]:
+        case "model_type":
+            return f"write names and values, such as {_example(_section_at(map(str, fault['loc'])))}"
+        case "tuple_type":
+            return "write a list, such as [one, two]"
+        case "string_type" if isinstance(fault["input"], int | float):
+            return "write it in quotes, since it is a text"
+    return fault["msg"].removeprefix("Value error, ")
+
+
+def _known(name: str, names: Iterable[str], steps: Iterable[str] = ()) -> str:
+    """End a sentence with the name that was meant, or with those that there are."""
+    names = sorted(names)
+    close = get_close_matches(name, names, n=1)
+    return f"did you mean {'.'.join([*steps, close[0]])}?" if close else f"there are {', '.join(names)}."
+
+
+def _section_at(steps: Iterable[str]) -> type[BaseModel]:
+    """Return the section that a path leads to; what is no setting on it is a name in a map or a place in a list."""
+    section: type[BaseModel] = Settings
+    for step in steps:
+        if step in section.model_fields:
+            section = _section_in(section.model_fields[step].annotation) or section
+    return section
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the section that a setting is, or holds in a list or map."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for each in get_args(annotation) if (found := _section_in(each))), None)
+
+
+def _example(section: type[BaseModel]) -> str:
+    """Return the first setting of a section with a value."""
+    name, field = next(iter(section.model_fields.items()))
+    value = field.examples[0] if field.examples else field.get_default(call_default_factory=True)
+    shown = value.model_dump() if isinstance(value, BaseModel) else value
+    return yaml.safe_dump({name: shown}, default_flow_style=True, width=1000).strip()

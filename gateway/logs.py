@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from itertools import takewhile
 from logging.handlers import RotatingFileHandler
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
@@ -37,16 +38,21 @@ def configure(settings: Log) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+    foreign = [*shared, structlog.stdlib.ExtraAdder(["repeated"])]
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     as_json = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
+        foreign_pre_chain=foreign,
         processors=[remove, structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_dumps)],
     )
     for_people = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
+        foreign_pre_chain=foreign,
         processors=[
             remove,
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain_traceback),
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                exception_formatter=plain_traceback,
+                repr_native_str=True,  # what a sender wrote must not steer the terminal
+            ),
         ],
     )
     console = logging.StreamHandler(sys.stderr)
@@ -84,41 +90,67 @@ class _File(RotatingFileHandler):
             sys.stderr.write(f"The log file {self.baseFilename} cannot be written ({error}): logging here only.\n")
 
 
-class _Limit(logging.Filter):
-    """Lets the same sentence about the same peer through once in a while, and says how many it kept back."""
+def write_kept_back() -> None:
+    """Write what the limit kept back for long enough; to be called once a second or so."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Once):
+            handler.write_kept_back(SAME_WITHIN_SECS)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._seen: dict[tuple[str, ...], tuple[float, int]] = {}
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a record is written."""
-        event = record.msg if isinstance(record.msg, dict) else None
-        words = {"event": str(record.msg)} if event is None else event
-        host = str(words.get("peer", "")).rpartition(":")[0]
-        key = (record.name, str(words.get("event")), host, str(words.get("sink")))
-        moment = time.monotonic()
-        since, kept_back = self._seen.get(key, (-SAME_WITHIN_SECS, 0))
-        if moment - since < SAME_WITHIN_SECS:
-            self._seen[key] = (since, kept_back + 1)
-            return False
-        if len(self._seen) >= MAX_REMEMBERED:
-            self._seen.clear()
-        self._seen[key] = (moment, 0)
-        if kept_back and event is not None:
-            event["repeated"] = kept_back
-        return True
+class _Seen(NamedTuple):
+    """A sentence since it was last written."""
+
+    since: float
+    kept_back: int = 0
+    latest: logging.LogRecord | None = None
 
 
 class _Once(logging.Handler):
-    """The only handler of the root logger, so that the limit is asked once for a record."""
+    """The only handler of the root logger: writes the same sentence about the same once in a while.
+
+    Of those it kept back meanwhile it then writes the latest; `repeated` says how many there were besides.
+    """
 
     def __init__(self, handlers: list[logging.Handler]) -> None:
         super().__init__()
         self._handlers = handlers
-        self.addFilter(_Limit())
+        self._seen: dict[tuple[str, ...], _Seen] = {}  # the one written first comes first
 
     def emit(self, record: logging.LogRecord) -> None:
+        self.write_kept_back(SAME_WITHIN_SECS)
+        key = _sentence(record)
+        if seen := self._seen.get(key):
+            self._seen[key] = seen._replace(kept_back=seen.kept_back + 1, latest=record)
+            return
+        if len(self._seen) >= MAX_REMEMBERED:
+            self._write_latest(self._seen.pop(next(iter(self._seen))))
+        self._seen[key] = _Seen(time.monotonic())
+        self._write(record)
+
+    def write_kept_back(self, secs: float) -> None:
+        """Write what was kept back for ``secs``, and forget what did not come again within them."""
+        with self.lock or nullcontext():
+            moment = time.monotonic()
+            for key in list(takewhile(lambda key: moment - self._seen[key].since >= secs, self._seen)):
+                if self._write_latest(self._seen.pop(key)):
+                    self._seen[key] = _Seen(moment)
+
+    def flush(self) -> None:
+        """Write all that was kept back: the process ends."""
+        self.write_kept_back(0)
+
+    def _write_latest(self, seen: _Seen) -> bool:
+        if seen.latest is None:
+            return False
+        if seen.kept_back > 1:
+            if isinstance(seen.latest.msg, dict):
+                seen.latest.msg["repeated"] = seen.kept_back - 1
+            else:
+                seen.latest.repeated = seen.kept_back - 1
+        self._write(seen.latest)
+        return True
+
+    def _write(self, record: logging.LogRecord) -> None:
         for handler in self._handlers:
             handler.handle(record)
 
@@ -127,6 +159,13 @@ class _Once(logging.Handler):
         for handler in self._handlers:
             with suppress(OSError):  # a full disk, at the last flush
                 handler.close()
+
+
+def _sentence(record: logging.LogRecord) -> tuple[str, ...]:
+    """Return what two records have in common that say the same about the same."""
+    words = record.msg if isinstance(record.msg, dict) else {"event": record.msg}
+    host = str(words.get("peer", "")).rpartition(":")[0]
+    return (record.name, host, *(str(words.get(name)) for name in ("event", "sink", "source", "reason")))
 
 
 def _dumps(event: Any, **_: Any) -> str:

@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 import gateway
+from gateway.logs import write_kept_back
 from gateway.sinks.sink import Sink
 from gateway.spool.books import sink_books, total
 from gateway.spool.record import Counts
@@ -125,10 +126,20 @@ class Overview(Collector):
         yield open_now
 
     async def watch(self) -> None:
-        """Say so when the books do not balance for longer than a moment."""
+        """Say so when senders have to wait, when the books do not balance for longer than a moment, and what the
+        log kept back.
+        """
         since: float | None = None
+        was_full = False
         while True:
             await asyncio.sleep(1)
+            write_kept_back()
+            full = self._spool.full()
+            if full and not was_full:
+                log.warning("The spool is full: senders wait (TCP) or get 429 (HTTP).", full=full)
+            elif was_full and not full:
+                log.info("The spool has room again.")
+            was_full = bool(full)
             books = self.status()["books"]
             if not books["difference"]:
                 since = None

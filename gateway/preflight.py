@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 
-from gateway.app import lock_data_dir, make_digest
-from gateway.errors import GatewayError
+from gateway.app import make_digest
+from gateway.data_dir import lock_data_dir
+from gateway.errors import GatewayError, SettingsError
+from gateway.formats import check_formats
+from gateway.kinds import make_registry
 from gateway.settings import Settings
 from gateway.sources.listening import is_loopback, listen, tls_context
+from schemas import BUILT_IN
 
 Probe = Callable[[], Awaitable[str]]
 
@@ -16,10 +21,22 @@ Probe = Callable[[], Awaitable[str]]
 def check_settings(settings: Settings) -> list[str]:
     """Return what is wrong with settings that are sound one by one."""
     wrong: list[str] = []
+    registry = BUILT_IN
     try:
-        make_digest(settings)
-    except GatewayError as error:
-        wrong.append(str(error))
+        registry = make_registry(settings)
+    except SettingsError as error:
+        wrong += error.mistakes
+    try:
+        make_digest(settings, registry)
+    except SettingsError as error:
+        wrong += error.mistakes
+    if settings.elasticsearch.urls:
+        from gateway.sinks.elasticsearch.client import connect
+
+        try:
+            connect(settings.elasticsearch)
+        except GatewayError as error:
+            wrong.append(str(error))
     for name, tls in (("tcp.tls", settings.tcp.tls), ("http.tls", settings.http.tls)):
         if tls is not None:
             try:
@@ -38,6 +55,10 @@ def probes(settings: Settings) -> list[tuple[str, Probe]]:
 
     async def data_dir() -> str:
         os.close(lock_data_dir(settings.data_dir))
+        try:
+            await asyncio.to_thread(check_formats, settings.data_dir)
+        except OSError as error:
+            raise GatewayError(f"{error.filename or settings.data_dir} cannot be read: {error.strerror}.") from None
         return f"{settings.data_dir} can be written"
 
     async def elasticsearch() -> str:

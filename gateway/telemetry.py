@@ -46,16 +46,17 @@ class Telemetry:
         """A client connected."""
         self._connections.labels(source).inc()
 
-    def block_stored(self, source: str, peer: str, refusals: list[tuple[str, str, str]]) -> None:
-        """A block is on disk; ``refusals`` are reason, path and message of its refused events."""
-        for reason, count in Tally(reason for reason, _, _ in refusals).items():
+    def events_refused(
+        self, source: str, peer: str, reasons: list[str], *, rule: str, path: str, message: str, value: str
+    ) -> None:
+        """A block is on disk, events of it as dead letters; ``rule`` to ``value`` are those of the first."""
+        for reason, count in Tally(reasons).items():
             self._refused.labels(source, reason).inc(count)
-        if refusals:
-            reason, path, message = refusals[0]
-            log.warning(
-                "Events were refused: they are kept as dead letters.",
-                source=source, peer=peer, events=len(refusals), reason=reason, path=path, first=message,
-            )  # fmt: skip
+        log.warning(
+            "Events were refused: they are kept as dead letters.",
+            source=source, peer=peer, events=len(reasons), reason=reasons[0], rule=rule, path=path, first=message,
+            value=value,
+        )  # fmt: skip
 
     def answered(self, status: int) -> None:
         """An ingestion request was answered."""
@@ -96,5 +97,5 @@ class Telemetry:
         )
 
     def foreign_templates(self, names: list[str]) -> None:
-        """Templates of our names that are not ours."""
-        log.warning("Index templates of these names are not the gateway's and stay as they are.", templates=names)
+        """Templates and policies of our names that are not ours."""
+        log.warning("These index templates and policies are not the gateway's and stay as they are.", templates=names)

@@ -3,19 +3,11 @@
 A new kind is one file with its TypedDict and one line in `kinds.py`.
 """
 
+from schemas.description import fields, json_schema
 from schemas.fault import Fault
-from schemas.kinds import KINDS, Kind, choose, unknown_kind_hint
-from schemas.mapping import Column, columns, index_template, json_schema, properties
+from schemas.kind import Kind
+from schemas.kinds import BUILT_IN
+from schemas.mapping import Column, properties
+from schemas.registry import Registry
 
-__all__ = [
-    "KINDS",
-    "Column",
-    "Fault",
-    "Kind",
-    "choose",
-    "columns",
-    "index_template",
-    "json_schema",
-    "properties",
-    "unknown_kind_hint",
-]
+__all__ = ["BUILT_IN", "Column", "Fault", "Kind", "Registry", "fields", "json_schema", "properties"]

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ _JSON = json.JSONEncoder(ensure_ascii=False, default=str)
 _MAX_VALUE_CHARACTERS = 100
 # Comparing names is slow, and an event may have a hundred thousand.
 _MAX_NAMES_COMPARED = 200
+_MAX_KEYS_COMPARED = 50  # each with several names
+_MAX_KEY_CHARACTERS = 50
 
 
 class Fault(NamedTuple):
@@ -72,9 +75,28 @@ def json_text(value: Any) -> str:
     return text[:_MAX_VALUE_CHARACTERS]
 
 
+def misspelt(event: Iterable[str], names: tuple[str, ...]) -> str | None:
+    """Say which key of the event is nearly one of the names; of several, for the first name."""
+    keys = (key for key in islice(event, _MAX_KEYS_COMPARED) if key not in names and len(key) <= _MAX_KEY_CHARACTERS)
+    found = [(names.index(near), key) for key in keys if (near := _nearest(key, names)) is not None]
+    if not found:
+        return None
+    at, key = min(found)
+    return _question(key, names[at])
+
+
+@lru_cache(maxsize=4096)  # the events of one sender have the same keys
+def _nearest(key: str, names: tuple[str, ...]) -> str | None:
+    return next(iter(get_close_matches(key.casefold(), names, n=1, cutoff=0.75)), None)
+
+
 def _did_you_mean(name: str, event: dict[str, Any], known_names: Iterable[str]) -> str | None:
     known = set(known_names)
     candidates = (key for key in event if key not in known and len(key) <= 2 * len(name))
     by_folded = {key.casefold(): key for key in islice(candidates, _MAX_NAMES_COMPARED)}
     close = get_close_matches(name, by_folded, n=1)
-    return f'"{by_folded[close[0]]}" was sent: did you mean "{name}"?' if close else None
+    return _question(by_folded[close[0]], name) if close else None
+
+
+def _question(sent: str, meant: str) -> str:
+    return f'"{sent}" was sent: did you mean "{meant}"?'

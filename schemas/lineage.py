@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field, with_config
 
 from schemas.event import KEEP_EXTRAS, Event
-from schemas.types import Stored, Text, TextList
+from schemas.types import Text, TextList
 
-NodeType = Annotated[Literal["data_source", "raw_data", "features", "model", "predictions"], Stored("keyword")]
+NodeType = Literal["data_source", "raw_data", "features", "model", "predictions"]
 
 
 @with_config(KEEP_EXTRAS)

@@ -1,14 +1,13 @@
 """How documents are stored, derived from the schemas: Elasticsearch templates and columns."""
 
-from collections.abc import Iterator
-from types import NoneType
-from typing import Annotated, Any, Literal, NotRequired, Required, get_args, get_origin, get_type_hints
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
 
-from pydantic import TypeAdapter
 from typing_extensions import is_typeddict
 
 from schemas.added import Stamps
-from schemas.kinds import KINDS, Kind
+from schemas.fields import parts, stored_fields
+from schemas.kind import Kind
 from schemas.types import Storage, Stored
 
 Column = Literal["double", "long", "keyword", "text", "boolean", "date"]
@@ -49,7 +48,7 @@ def properties(kind: Kind) -> dict[str, Any]:
 
 
 def index_template(
-    index: str,
+    kinds: Iterable[Kind],
     *,
     pattern: str,
     shards: int,
@@ -57,7 +56,7 @@ def index_template(
     refresh_interval: str,
     version: str | int,
 ) -> dict[str, Any]:
-    """Give the body of `PUT _index_template` for an index; all kinds it holds are mapped.
+    """Give the body of `PUT _index_template` for the index of these kinds; all of them are mapped.
 
     It is spelled as Elasticsearch gives it back, so that the two can be compared.
     """
@@ -84,72 +83,35 @@ def index_template(
                 "date_detection": False,
                 "numeric_detection": False,
                 "dynamic_templates": _DYNAMIC_TEMPLATES,
-                "properties": {name: field for kind in _kinds_in(index) for name, field in properties(kind).items()},
+                "properties": {name: field for kind in kinds for name, field in properties(kind).items()},
             },
         },
     }
 
 
-def columns(index: str) -> dict[str, Column]:
-    """Give the known fields of an index that hold one plain value, and what each holds."""
+def columns(kinds: Iterable[Kind]) -> dict[str, Column]:
+    """Give the known fields of the index of these kinds that hold one plain value, and what each holds."""
     return {
         name: _COLUMNS[stored.storage]
-        for kind in _kinds_in(index)
+        for kind in kinds
         for name, _, stored in _document_fields(kind)
         if stored.storage in _COLUMNS and not stored.many
     }
 
 
-def json_schema(kind: Kind) -> dict[str, Any]:
-    """Give the JSON schema of a kind's events."""
-    return TypeAdapter(kind.event).json_schema()
-
-
-def _kinds_in(index: str) -> list[Kind]:
-    kinds = [kind for kind in KINDS.values() if kind.index == index]
-    if not kinds:
-        raise ValueError(f"no kind of event goes to the index {index!r}")
-    return kinds
-
-
 def _document_fields(kind: Kind) -> Iterator[tuple[str, Any, Stored]]:
     for part in (Stamps, kind.document or kind.event, kind.added):
         if part is not None:
-            yield from _fields(part)
-
-
-def _fields(typed_dict: Any) -> Iterator[tuple[str, Any, Stored]]:
-    """Walk the fields that are stored; the refused names are not among them."""
-    for name, hint in get_type_hints(typed_dict, include_extras=True).items():
-        stored = _stored(hint)
-        if stored is not None:
-            yield name, hint, stored
-
-
-def _stored(hint: Any) -> Stored | None:
-    return next((part for part in _parts(hint) if isinstance(part, Stored)), None)
-
-
-def _parts(hint: Any) -> Iterator[Any]:
-    """Walk an annotation from the outside in: its metadata, then what it annotates."""
-    if get_origin(hint) is Annotated:
-        yield from hint.__metadata__
-        yield from _parts(hint.__origin__)
-    elif get_origin(hint) in (Required, NotRequired):
-        yield from _parts(get_args(hint)[0])
-    elif NoneType in get_args(hint):
-        yield from _parts(next(option for option in get_args(hint) if option is not NoneType))
-    else:
-        yield hint
+            yield from stored_fields(part)
 
 
 def _elastic(hint: Any, stored: Stored) -> dict[str, Any]:
     field = dict(_ELASTIC[stored.storage])
-    nested = next((part for part in _parts(hint) if is_typeddict(part)), None)
+    nested = next((part for part in parts(hint) if is_typeddict(part)), None)
     if nested is not None:
         # The clock's fields come as sent here too, in any spelling.
         unindexed = _ELASTIC["unindexed"]
         field["properties"] = {"timestamp": unindexed, "@timestamp": unindexed} | {
-            name: _elastic(hint, stored) for name, hint, stored in _fields(nested)
+            name: _elastic(hint, stored) for name, hint, stored in stored_fields(nested)
         }
     return field

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field, with_config
 
 from schemas.event import KEEP_EXTRAS, Event
-from schemas.types import Fraction, Number, Object, Stored, Text
+from schemas.types import Fraction, Number, Object, Text
 
-Status = Annotated[Literal["start", "progress", "complete", "error"], Stored("keyword")]
+Status = Literal["start", "progress", "complete", "error"]
 
 
 @with_config(KEEP_EXTRAS)

@@ -30,7 +30,7 @@ _NUMBER = re.compile(r"\s*[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]
 _INTEGER = re.compile(r"\s*[+-]?[0-9]+\s*")
 
 _LARGEST_FLOAT = 1.7976931348623157e308
-_SMALLEST_LONG, _LARGEST_LONG = -(2**63), 2**63 - 1
+SMALLEST_LONG, LARGEST_LONG = -(2**63), 2**63 - 1
 # Python reads no integer of more than 4300 digits; a long has 19.
 _LONG_DIGITS = 40
 
@@ -53,8 +53,8 @@ def number_between(low: float | None = None, high: float | None = None) -> Calla
     least = -_LARGEST_FLOAT if low is None else low
     most = _LARGEST_FLOAT if high is None else high
     # JSON encoders and stores end at 64 bits: an integer beyond them goes on as a float.
-    least_integer = _SMALLEST_LONG if low is None else math.ceil(low)
-    most_integer = _LARGEST_LONG if high is None else math.floor(high)
+    least_integer = SMALLEST_LONG if low is None else max(SMALLEST_LONG, math.ceil(low))
+    most_integer = LARGEST_LONG if high is None else min(LARGEST_LONG, math.floor(high))
 
     def check(value: Any) -> int | float:
         kind = type(value)
@@ -77,20 +77,24 @@ def number_between(low: float | None = None, high: float | None = None) -> Calla
     return check
 
 
-def check_integer(value: Any) -> int:
-    """Take integers, floats without a fraction and strings of either, within 64 bits."""
-    number = value if type(value) in (float, int) else _read_number(value, "int_type")
-    if type(number) is float:
-        if not math.isfinite(number):
-            raise PydanticKnownError("finite_number")
-        if not number.is_integer():
-            raise PydanticKnownError("int_from_float")
-        number = int(number)
-    if number > _LARGEST_LONG:
-        raise PydanticKnownError("less_than_equal", {"le": _LARGEST_LONG})
-    if number < _SMALLEST_LONG:
-        raise PydanticKnownError("greater_than_equal", {"ge": _SMALLEST_LONG})
-    return int(number)
+def integer_between(low: int = SMALLEST_LONG, high: int = LARGEST_LONG) -> Callable[[Any], int]:
+    """Make the check of an integer field: integers, floats without a fraction and strings of either."""
+
+    def check(value: Any) -> int:
+        number = value if type(value) in (float, int) else _read_number(value, "int_type")
+        if type(number) is float:
+            if not math.isfinite(number):
+                raise PydanticKnownError("finite_number")
+            if not number.is_integer():
+                raise PydanticKnownError("int_from_float")
+            number = int(number)
+        if number > high:
+            raise PydanticKnownError("less_than_equal", {"le": high})
+        if number < low:
+            raise PydanticKnownError("greater_than_equal", {"ge": low})
+        return int(number)
+
+    return check
 
 
 def check_scalar(value: Any) -> Any:
@@ -114,28 +118,38 @@ def refuse_name(_: Any) -> Never:
     raise PydanticCustomError("reserved_name", "This name is reserved by Elasticsearch; rename the field")
 
 
-def _number_schema(**bounds: float) -> WithJsonSchema:
-    return WithJsonSchema({"anyOf": [{"type": "number", **bounds}, {"type": "string", "format": "number"}]})
+# A JSON schema cannot bound the number that a string spells: those it takes are looked at here alone.
+_NUMBER_TEXT = {"type": "string", "pattern": r"^\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"}
+_INTEGER_TEXT = {"type": "string", "pattern": r"^\s*[+-]?[0-9]+(\.0*)?\s*$"}
 
 
+def between(low: float | None = None, high: float | None = None) -> tuple[Any, ...]:
+    """Give what makes a number field with bounds: `Percent = Annotated[float, *between(0, 100)]`."""
+    bounds = {name: bound for name, bound in (("minimum", low), ("maximum", high)) if bound is not None}
+    schema = {"anyOf": [{"type": "number", **bounds}, _NUMBER_TEXT]}
+    return PlainValidator(number_between(low, high)), WithJsonSchema(schema), Stored("double")
+
+
+def whole_between(low: float | None = None, high: float | None = None) -> tuple[Any, ...]:
+    """Give what makes an integer field with bounds: `Count = Annotated[int, *whole_between(0)]`."""
+    least = SMALLEST_LONG if low is None else math.ceil(low)
+    most = LARGEST_LONG if high is None else math.floor(high)
+    schema = {"anyOf": [{"type": "integer", "minimum": least, "maximum": most}, _INTEGER_TEXT]}
+    return PlainValidator(integer_between(least, most)), WithJsonSchema(schema), Stored("long")
+
+
+# ISO 8601, or since 1970 in s, ms, us or ns, also as a string.
+MOMENT_SCHEMA = {
+    "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": "^[0-9]{4}", "maxLength": 64}]
+}
 _TEXT_SCHEMA = WithJsonSchema({"type": ["string", "number"]})
 
 Text = Annotated[str, Field(coerce_numbers_to_str=True), _TEXT_SCHEMA, Stored("keyword")]
 FreeText = Annotated[str, Field(coerce_numbers_to_str=True), _TEXT_SCHEMA, Stored("text")]
-Number = Annotated[float, PlainValidator(number_between()), _number_schema(), Stored("double")]
-NotNegative = Annotated[float, PlainValidator(number_between(low=0)), _number_schema(minimum=0), Stored("double")]
-Fraction = Annotated[
-    float,
-    PlainValidator(number_between(low=0, high=1)),
-    _number_schema(minimum=0, maximum=1),
-    Stored("double"),
-]
-Integer = Annotated[
-    int,
-    PlainValidator(check_integer),
-    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "format": "integer"}]}),
-    Stored("long"),
-]
+Number = Annotated[float, *between()]
+NotNegative = Annotated[float, *between(0)]
+Fraction = Annotated[float, *between(0, 1)]
+Integer = Annotated[int, *whole_between()]
 Flag = Annotated[bool, Field(strict=True), Stored("boolean")]
 Scalar = Annotated[
     str | float | bool,
@@ -144,7 +158,10 @@ Scalar = Annotated[
     Stored("keyword"),
 ]
 Moment = Annotated[
-    str | float, PlainValidator(check_moment), WithJsonSchema({"type": ["string", "number"]}), Stored("date")
+    str | float,
+    PlainValidator(check_moment),
+    WithJsonSchema(MOMENT_SCHEMA),
+    Stored("date"),
 ]
 Anything = Annotated[Any, Stored("keyword")]
 Unindexed = Annotated[Any, Stored("unindexed")]

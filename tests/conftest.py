@@ -9,11 +9,12 @@ import httpx
 import pytest
 
 from tests.elasticsearch_node.client import EsClient, new_prefix
-from tests.elasticsearch_node.node import ElasticsearchNode, NodeError
+from tests.elasticsearch_node.cluster import ElasticsearchCluster
+from tests.elasticsearch_node.node import NEXT_VERSION, ElasticsearchNode, NodeError
 from tests.elasticsearch_node.ports import free_port as find_free_port
 from tests.gateway_process import GatewayFactory
 
-ELASTICSEARCH_FIXTURES = {"elasticsearch_url", "es", "elasticsearch_node"}
+ELASTICSEARCH_FIXTURES = {"elasticsearch_url", "es", "elasticsearch_node", "elasticsearch_cluster", "next_es"}
 WAITING = Path(__file__).parent / "sinks" / "elasticsearch"
 PROCESS_FIXTURES = {"gateway"}
 _why_skipped = pytest.StashKey[str]()
@@ -44,8 +45,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.line(reason)
 
 
-def _start(node: ElasticsearchNode, config: pytest.Config) -> None:
-    """Start a node; where it cannot be had, fail in CI and skip elsewhere."""
+def _start(node: ElasticsearchNode | ElasticsearchCluster, config: pytest.Config) -> None:
+    """Start a node or a cluster; where it cannot be had, fail in CI and skip elsewhere."""
     try:
         node.start()
     except NodeError as error:
@@ -81,10 +82,32 @@ def elasticsearch_url(tmp_path_factory: pytest.TempPathFactory, pytestconfig: py
 
 @pytest.fixture
 def elasticsearch_node(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[ElasticsearchNode]:
-    """A started node for one test alone, which may stop it, kill it and start it again."""
-    node = ElasticsearchNode(tmp_path / "elasticsearch" / "data", heap="512m")
+    """A started node for one test alone, which may stop, kill and start it, and have snapshots below `tmp_path`."""
+    node = ElasticsearchNode(tmp_path / "elasticsearch" / "data", heap="512m", settings={"path.repo": str(tmp_path)})
     _start(node, pytestconfig)
     yield node
+    node.stop()
+    shutil.rmtree(node.data)
+
+
+@pytest.fixture
+def elasticsearch_cluster(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[ElasticsearchCluster]:
+    """Three nodes for one test alone, which may kill each and start it again."""
+    cluster = ElasticsearchCluster(tmp_path / "elasticsearch")
+    _start(cluster, pytestconfig)
+    yield cluster
+    cluster.stop()
+    shutil.rmtree(tmp_path / "elasticsearch")
+
+
+@pytest.fixture
+def next_es(tmp_path: Path, pytestconfig: pytest.Config, index_prefix: str) -> Iterator[EsClient]:
+    """An Elasticsearch of the next major version, for one test alone."""
+    node = ElasticsearchNode(tmp_path / "elasticsearch" / "data", version=NEXT_VERSION, heap="512m")
+    _start(node, pytestconfig)
+    client = EsClient(node.url, index_prefix)
+    yield client
+    client.close()
     node.stop()
     shutil.rmtree(node.data)
 
@@ -96,8 +119,9 @@ def index_prefix() -> str:
 
 
 @pytest.fixture
-def es(elasticsearch_url: str, index_prefix: str) -> Iterator[EsClient]:
+def es(request: pytest.FixtureRequest, elasticsearch_url: str, index_prefix: str) -> Iterator[EsClient]:
     """The session's Elasticsearch; what bears the test's prefix is deleted afterwards."""
+    assert request.node.get_closest_marker("elasticsearch"), "asked for by name: mark the test `elasticsearch`"
     client = EsClient(elasticsearch_url, index_prefix)
     yield client
     try:
@@ -115,7 +139,7 @@ def free_port() -> Callable[[], int]:
 @pytest.fixture
 def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[GatewayFactory]:
     """A function that starts gateways as processes; all of them are ended with the test."""
-    for name in ("es", "elasticsearch_node"):
+    for name in ("es", "elasticsearch_node", "elasticsearch_cluster", "next_es"):
         if name in request.fixturenames:  # set up before, so that it goes after the gateways that write to it
             request.getfixturevalue(name)
     factory = GatewayFactory(tmp_path)

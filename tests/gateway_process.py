@@ -227,6 +227,15 @@ class Gateway:
         self.start()
         self.wait_ready(timeout)
 
+    def wait_output(self, text: str, timeout: float = 30) -> None:
+        """Return when the process has written ``text``; raise GatewayError when it does not, or it ended."""
+        deadline = time.monotonic() + timeout
+        while text not in self.output():
+            self._fail_if_ended()
+            if time.monotonic() > deadline:
+                raise self._error(f"the gateway did not write {text!r} within {timeout:g} s")
+            time.sleep(POLL_SECS)
+
     def output(self) -> str:
         """Return all that the process and its predecessors wrote to stdout and stderr."""
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""

@@ -207,6 +207,31 @@ async def test_foreign_names(host: bytes, status: int) -> None:
     assert (await call((b"host", host), keys=(), method="GET")).status == 200
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "loopback", "status"),
+    [
+        ("DELETE", "/v1/verify/0123456789", False, 403),
+        ("DELETE", "/v1/verify/0123456789", True, 200),
+        ("POST", "/v1/dead-letters/replay", False, 403),
+        ("POST", "/v1/events/", False, 403),
+        ("GET", "/v1/search", False, 200),
+        ("HEAD", "/", False, 200),
+        ("POST", "/", False, 200),
+        ("POST", "/v1/events", False, 200),
+        ("POST", "/v1/labels", False, 200),
+        ("POST", "/v1/logs", False, 200),
+        ("POST", "/loki/api/v1/push", False, 200),
+    ],
+)
+async def test_writes_beside_ingestion(method: str, path: str, loopback: bool, status: int) -> None:
+    """Where no key is set, only a gateway on loopback lets callers write anything but events."""
+    called = await call(method=method, path=path, loopback=loopback, keys=())
+    assert called.status == status
+    if status == 403:
+        assert "http.api_keys" in orjson.loads(called.body)["errors"][0]["message"]
+    assert (await call((b"authorization", BLUE), method=method, path=path, loopback=loopback)).status == 200
+
+
 async def test_other_protocols_pass() -> None:
     """What is no HTTP request is not judged here."""
     seen: list[Any] = []

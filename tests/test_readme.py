@@ -1,4 +1,4 @@
-"""Every command in the documents is run, as it stands there but for the ports."""
+"""Every command of the README is run, as it stands there but for the ports."""
 
 import json
 import os
@@ -16,61 +16,41 @@ import pytest
 import yaml
 
 from gateway.configuration import load
+from tests.documents import Document, all_arrived, need, run
 from tests.elasticsearch_node.client import EsClient
-from tests.gateway_process import ROOT, Gateway, GatewayFactory
+from tests.gateway_process import ROOT, GatewayFactory
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"(?:^    \S.*\n)+", re.sub(r"```.*?```", "", README, flags=re.DOTALL), re.MULTILINE)
-COMMANDS = [line.strip().partition("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
-EVENT_COMMANDS = [command for command in COMMANDS if command.startswith(("curl", "echo", "gateway generate"))]
+README = Document(ROOT / "README.md")
+COMMANDS = README.lines_of_commands()
+EVENT_COMMANDS = [command for command in COMMANDS if command.startswith(("curl", "echo", "gateway"))]
+DOCKER_COMMANDS = [command for command in COMMANDS if command.startswith("docker")]  # tests/test_container.py
 MAKE_COMMANDS = [command for command in COMMANDS if command.startswith("make ")]
 OTHER = {"ELASTICSEARCH_URL=http://127.0.0.1:9200 gateway serve"}
 
 
-def shell(command: str, running: Gateway, folder: Path, **env: str) -> str:
-    """Run a command line of the documents in ``folder``; return what it prints."""
-    command = command.replace("8080", str(running.http_port)).replace("5001", str(running.tcp_port))
-    if command.startswith("gateway generate"):
-        command += f" --port {running.tcp_port}"
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    ended = subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env={**os.environ, "PATH": path, **env},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert ended.returncode == 0, f"{command}\n{ended.stdout}\n{ended.stderr}"
-    return ended.stdout
-
-
 def test_no_command_is_left_out() -> None:
     """Each command of the README is one that a test here runs."""
-    assert set(COMMANDS) == {*EVENT_COMMANDS, *MAKE_COMMANDS, *OTHER}
+    assert set(COMMANDS) == {*EVENT_COMMANDS, *DOCKER_COMMANDS, *MAKE_COMMANDS, *OTHER}
     assert len(EVENT_COMMANDS) >= 4
 
 
-def test_the_commands_that_send_and_look(gateway: GatewayFactory, tmp_path: Path) -> None:
+def test_the_commands_that_send_and_look(gateway: GatewayFactory) -> None:
     """Pasted one after the other into a terminal, each does what the README says."""
-    for program in ("curl", "nc"):
-        if shutil.which(program) is None:
-            if os.environ.get("CI"):
-                pytest.fail(f"{program} is missing")
-            pytest.skip(f"{program} is missing: apt-get install curl netcat-openbsd")
+    need("curl", "nc")
     running = gateway()
-    (tmp_path / "events.ndjson").write_bytes(b'{"model_name":"a"}\n{"model_name":"b"}\n')
+    (running.folder / "events.ndjson").write_bytes(b'{"model_name":"a"}\n{"model_name":"b"}\n')
     printed = []
     for command in EVENT_COMMANDS:
-        if "/v1/search" in command:
-            running.wait_until(lambda now: now["books"]["sinks"]["embedded"]["indexed"] >= 1)
-        printed.append(shell(command, running, tmp_path))
+        if "/v1/" in command:
+            running.wait_until(all_arrived)
+        printed.append(run(command, running))
     assert json.loads(printed[0]) == {"accepted": 1, "rejected": 0, "errors": []}
     (hit,) = json.loads(printed[1])["hits"]
     assert hit["_source"]["confidence_level"] == "high"
     assert hit["_source"]["latency_category"] == "fast"
-    running.wait_until(lambda now: now["books"]["sinks"]["embedded"]["indexed"] == 1 + 1 + 2 + 1000)
+    books = running.wait_until(all_arrived)["books"]
+    assert books["accepted"] >= 1 + 1 + 2 + 1000
+    assert books["refused"] == 0
 
 
 def test_the_command_that_names_an_elasticsearch(gateway: GatewayFactory, es: EsClient) -> None:
@@ -82,6 +62,7 @@ def test_the_command_that_names_an_elasticsearch(gateway: GatewayFactory, es: Es
 
 
 @pytest.mark.parametrize("command", MAKE_COMMANDS)
+@pytest.mark.process
 def test_the_makefile_has_the_word(command: str) -> None:
     """`make` knows each word that the README names."""
     ended = subprocess.run(["make", "-n", *command.split()[1:]], cwd=ROOT, capture_output=True, check=False)
@@ -90,33 +71,35 @@ def test_the_makefile_has_the_word(command: str) -> None:
 
 def test_the_settings_example_is_sound(tmp_path: Path) -> None:
     """The README's gateway.yaml is accepted."""
-    (example,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (example,) = README.blocks("yaml")
     file = tmp_path / "gateway.yaml"
-    file.write_text(example)
+    file.write_text(example.text)
     settings = load(file, environ={})
-    assert settings.tcp.port == yaml.safe_load(example)["tcp"]["port"]
+    assert settings.events.naive_timezone == yaml.safe_load(example.text)["events"]["naive_timezone"]
     assert settings.enrichment.models["image_classifier"].confidence.high == 0.95
     assert settings.enrichment.models["image_classifier"].latency.fast == 20
 
 
-def test_the_enricher_example_works_with_one_file_and_one_line(tmp_path: Path) -> None:
+def test_the_enricher_example_works_with_one_file_and_two_lines(tmp_path: Path) -> None:
     """The README's fifth enricher, added as it says, adds its field to a stored document."""
-    (example,) = re.findall(r"```python\n# (enrichers/\w+\.py)\n(.*?)```", README, re.DOTALL)
-    name, code = example
+    example, lines = README.blocks("python")
+    first, _, code = example.text.partition("\n")
+    name = first.removeprefix("# ")
     copy = tmp_path / "copy"
     for package in ("gateway", "enrichers", "schemas"):
         shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
     (copy / name).write_text(code)
     listing = copy / "enrichers" / "__init__.py"
     text = listing.read_text()
-    changed = re.sub(r"(ENRICHERS: .*= \()(.*)\)", r"\1\2, __import__('enrichers.load', fromlist=['load']).load)", text)
+    imported, named = lines.text.split("\n\n")
+    changed = re.sub(r"^ENRICHERS: .*\n", named, text, flags=re.MULTILINE)
     assert changed != text
-    listing.write_text(changed)
+    listing.write_text(changed.replace("from enrichers.latency", f"{imported}\nfrom enrichers.latency"))
     check = (
-        "from gateway.app import make_digest; from gateway.settings import Settings;"
+        "from gateway.app import make_digest; from gateway.settings import Settings; from schemas import BUILT_IN;"
         "from gateway.pipeline.block import Block; import time;"
         "block = Block('tcp', 'p', [b'{\"model_name\":\"m\",\"cpu_usage\":93}']);"
-        "work = make_digest(Settings()).block(block, time.time());"
+        "work = make_digest(Settings(), BUILT_IN).block(block, time.time());"
         "work.step(); print(bytes(work.draft().documents[0].data).decode())"
     )
     ended = subprocess.run(

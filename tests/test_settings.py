@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from pydantic import BaseModel, ValidationError
 
@@ -69,6 +70,8 @@ def get(settings: BaseModel, path: str) -> Any:
         ("elasticsearch.flush_after_secs", 0.2),
         ("elasticsearch.manage_templates", True),
         ("elasticsearch.index_retry_secs", 3600),
+        ("elasticsearch.retention_days", None),
+        ("elasticsearch.ilm", False),
         ("store.retention_days", 30),
         ("drain_timeout_secs", 10),
     ],
@@ -99,6 +102,15 @@ def test_the_file_in_the_working_directory(tmp_path: Path) -> None:
     assert mistakes(tmp_path / "none.yaml") == [
         f"The settings file {tmp_path / 'none.yaml'} cannot be read: No such file or directory."
     ]
+
+
+def test_an_empty_section_says_nothing(tmp_path: Path) -> None:
+    """A section of which every line is commented out changes nothing, at the top and further down."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("tcp:\nlimits:\n  # bytes_per_sec: 1\nenrichment:\n  latency:\n  confidence: {high: 0.9}\n")
+    settings = load(file, {"GATEWAY_TCP__PORT": "7"})
+    assert (settings.tcp.port, settings.limits.bytes_per_sec, settings.enrichment.latency.fast) == (7, None, 50)
+    assert settings.enrichment.confidence.high == 0.9
 
 
 @pytest.mark.parametrize(
@@ -156,7 +168,7 @@ def test_bad_files(file: Path) -> None:
     expected = file.read_text().splitlines()[0].removeprefix("# says: ")
     (mistake,) = mistakes(file)
     assert expected in mistake
-    assert re.fullmatch(r"[^\n]+\.", mistake)
+    assert re.fullmatch(r"[^\n]+[.?]", mistake)
 
 
 def test_every_mistake_at_once(tmp_path: Path) -> None:
@@ -175,7 +187,7 @@ def test_every_mistake_at_once(tmp_path: Path) -> None:
         "tcp.colour",
         "spool.max_bytes",
         "GATEWAY_NO__SUCH",
-        "enrichment",
+        "environment cannot be read",
         "/nowhere",
         "max_future",
     ):
@@ -285,6 +297,35 @@ def test_every_field_is_described() -> None:
                 walk(field.annotation)
 
     walk(Settings)
+
+
+def test_contradictions_are_told_of_sound_sections_only() -> None:
+    """What a section with a mistake would have said is not held against another."""
+    flags = {"store": {"enabled": False}, "elasticsearch": {"urls": ["localhost"]}}
+    (mistake,) = mistakes(flags=flags)
+    assert "'localhost' is not an address" in mistake
+    apart = {"http": {"host": "127.0.0.2", "port": 5001}, "tcp": {"tls_port": 5001}}
+    assert load(environ={}, flags=apart).http.port == 5001
+    assert load(environ={}, flags={"http": {"port": 0}, "tcp": {"port": 0}}).tcp.port == 0
+
+
+@pytest.mark.parametrize("limit", ["512MB", "2GiB", "0.5 gb", "100000KiB"])
+def test_memory_as_the_engine_takes_it(limit: str) -> None:
+    """What is accepted as memory of the store's engine, it takes."""
+    accepted = load(environ={}, flags={"store": {"memory_limit": limit}}).store.memory_limit
+    duckdb.connect(":memory:", config={"memory_limit": accepted}).close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("refresh_interval", each) for each in ("-1", "0", "500ms", "30s", "2m")),
+        *(("auto_expand_replicas", each) for each in ("false", "0-2", "0-all")),
+    ],
+)
+def test_what_elasticsearch_takes_of_a_new_index(name: str, value: str) -> None:
+    """Every form that Elasticsearch takes is accepted."""
+    assert get(load(environ={}, flags={"elasticsearch": {name: value}}), f"elasticsearch.{name}") == value
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import sys
 import typer
 
 import gateway
-from gateway.cli import check, generate, serve
+from gateway.cli import check, export, generate, serve, templates, verify
 from gateway.errors import GatewayError, SettingsError
 
 app = typer.Typer(
@@ -21,6 +21,9 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.command()(check.check)
 app.command()(generate.generate)
+app.command()(export.export)
+app.command()(verify.verify)
+app.add_typer(templates.app)
 
 
 def _version(wanted: bool) -> None:

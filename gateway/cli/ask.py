@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
 from gateway.errors import GatewayError
-from gateway.settings import Settings
+from gateway.settings import Settings, Tls
 
 if TYPE_CHECKING:
     import httpx
@@ -21,11 +21,16 @@ class NoGateway(GatewayError):
     """Nobody answers at the address."""
 
 
-def url_of(settings: Settings) -> str:
-    """Return the address under which this machine reaches the gateway's HTTP port."""
+def reachable(host: str) -> str:
+    """Return the address at which this machine reaches what listens on ``host``."""
+    return _ANY_ADDRESS.get(host, host)
+
+
+def url_of(settings: Settings, port: int | None = None) -> str:
+    """Return the address under which this machine reaches the gateway's HTTP port; ``port`` where the system chose."""
     scheme = "http" if settings.http.tls is None else "https"
-    host = _ANY_ADDRESS.get(settings.http.host, settings.http.host)
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.http.port}"
+    host = reachable(settings.http.host)
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port or settings.http.port}"
 
 
 def connect(settings: Settings, url: str | None = None, *, timeout_secs: float = 30) -> httpx.Client:
@@ -34,18 +39,31 @@ def connect(settings: Settings, url: str | None = None, *, timeout_secs: float =
 
     verify: bool | ssl.SSLContext = True
     if url is None and settings.http.tls is not None:
-        # The very certificate that the gateway shows; it need not name this machine's loopback address.
-        try:
-            verify = ssl.create_default_context(cafile=settings.http.tls.certificate)
-        except OSError as error:
-            raise GatewayError(f"http.tls.certificate {settings.http.tls.certificate}: {error.strerror}.") from None
-        verify.check_hostname = False
+        verify = trusting(settings.http.tls, "http.tls")
     headers = {}
     if settings.http.api_keys:
-        headers["authorization"] = f"Bearer {settings.http.api_keys[0].key.get_secret_value()}"
+        # As bytes: in a string the client takes ASCII alone.
+        headers[b"authorization"] = b"Bearer " + settings.http.api_keys[0].key.get_secret_value().encode()
     return httpx.Client(
         base_url=url or url_of(settings), headers=headers, verify=verify, timeout=timeout_secs, trust_env=False
     )
+
+
+def trusting(tls: Tls, setting: str) -> ssl.SSLContext:
+    """Return what trusts the very certificate that a listener shows, and no other.
+
+    Where the listener wants to see one too, it is shown its own: no other is at hand.
+    """
+    try:
+        context = ssl.create_default_context(cafile=tls.certificate)
+        if tls.client_ca is not None:
+            context.load_cert_chain(tls.certificate, tls.key)
+    except (OSError, ssl.SSLError) as error:
+        raise GatewayError(f"{setting}: the certificate or key cannot be used ({error}).") from None
+    context.check_hostname = False  # it need not name this machine's loopback address
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # its authority need not be in the file
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
 
 
 def ask(client: httpx.Client, method: str, path: str, **arguments: Any) -> httpx.Response:
@@ -56,20 +74,52 @@ def ask(client: httpx.Client, method: str, path: str, **arguments: Any) -> httpx
         answer = client.request(method, path, **arguments)
         answer.read()
     except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise NoGateway(
-            f"No gateway answers at {client.base_url} ({error or type(error).__name__}): "
-            "start it with `gateway serve`, or name another with --url."
-        ) from None
+        raise _no_gateway(client, error) from None
     if answer.is_success:
         return answer
-    raise GatewayError(f"The gateway answered {answer.status_code} to {method} {path}: {_said(answer)}")
+    raise _refused(answer)
+
+
+def download(client: httpx.Client, path: str, file: BinaryIO) -> None:
+    """Write what the gateway answers into a file; raise as `ask` does, also when it breaks off."""
+    import httpx
+
+    try:
+        answer = client.send(client.build_request("GET", path), stream=True)
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise _no_gateway(client, error) from None
+    try:
+        if not answer.is_success:
+            answer.read()
+            raise _refused(answer)
+        for chunk in answer.iter_raw():
+            file.write(chunk)
+    except httpx.TransportError as error:
+        raise GatewayError(f"The gateway broke off its answer ({error or type(error).__name__}): try again.") from None
+    finally:
+        answer.close()
+
+
+def _no_gateway(client: httpx.Client, error: Exception) -> NoGateway:
+    return NoGateway(
+        f"No gateway answers at {client.base_url} ({error or type(error).__name__}): "
+        "start it with `gateway serve`, or name another with --url."
+    )
+
+
+def _refused(answer: httpx.Response) -> GatewayError:
+    request = answer.request
+    return GatewayError(
+        f"The gateway answered {answer.status_code} to {request.method} {request.url.path}: {_said(answer)}"
+    )
 
 
 def _said(answer: httpx.Response) -> str:
     """Return the sentence of an answer that is an error."""
     try:
         content = answer.json()
-        errors = content.get("errors")
-        return str(errors[0]["message"] if errors else content.get("error") or content["detail"])
-    except (ValueError, AttributeError, LookupError, TypeError):
+        if errors := content.get("errors"):
+            return str(errors[0]["message"])
+        return str(next(content[name] for name in ("error", "reason", "detail") if name in content))
+    except (ValueError, AttributeError, LookupError, TypeError, StopIteration):
         return answer.text[:200] or answer.reason_phrase

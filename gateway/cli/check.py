@@ -8,35 +8,31 @@ from typing import Annotated
 
 import typer
 
-from gateway.configuration import load
-from gateway.errors import GatewayError, SettingsError
+from gateway.configuration import examine
+from gateway.errors import GatewayError
 from gateway.settings import Settings
 
 
 def check(
     config: Annotated[Path | None, typer.Option(help="Settings file; default ./gateway.yaml when it is there.")] = None,
     connect: Annotated[
-        bool, typer.Option("--connect", help="Also try ports, data directory and Elasticsearch.")
+        bool, typer.Option("--connect", help="Where they are sound, also try ports, data directory, Elasticsearch.")
     ] = False,
 ) -> None:
     """Check the settings; exit code 1 when something is wrong.
 
     Example: gateway check --config gateway.yaml --connect
     """
-    try:
-        settings = load(config)
-    except SettingsError as error:
-        for mistake in error.mistakes:
-            typer.echo(f"✗ {mistake}", err=True)
-        raise typer.Exit(1) from None
     from gateway.preflight import check_settings, exposed
 
-    wrong = check_settings(settings)
-    if not wrong:
+    settings, wrong = examine(config)
+    wrong += check_settings(settings)
+    sound = not wrong
+    if sound:
         typer.echo("✓ The settings are sound.")
     for warning in exposed(settings):
         typer.echo(f"! {warning}")
-    if connect:
+    if connect and sound:
         wrong += asyncio.run(_connect(settings))
     for mistake in wrong:
         typer.echo(f"✗ {mistake}", err=True)

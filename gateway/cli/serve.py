@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.ask import reachable, url_of
 from gateway.configuration import load
 from gateway.settings import Settings
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from gateway.app import Gateway
 
 EVENT = '{"model_name":"fraud_detector","prediction_confidence":0.93,"inference_time_ms":25}'
+LINE = '{"model_name":"churn","prediction_class":1}'
 
 
 def serve(
@@ -67,9 +69,8 @@ async def _serve(settings: Settings) -> None:
 
 def _greeting(gateway: Gateway) -> str:
     settings = gateway.settings
-    scheme = "http" if settings.http.tls is None else "https"
-    url = f"{scheme}://{settings.http.host}:{gateway.http.port}"
-    tcp = settings.tcp.host, gateway.tcp.port if gateway.tcp else 0
+    url = url_of(settings, gateway.http.port)
+    tcp = reachable(settings.tcp.host), gateway.tcp.port if gateway.tcp else 0
     into = []
     if settings.elasticsearch.urls:
         into.append(f"Elasticsearch at {', '.join(settings.elasticsearch.urls)}")
@@ -85,9 +86,10 @@ def _greeting(gateway: Gateway) -> str:
         "",
         "Paste this into another terminal to send one:",
         f"  curl{key} -d '{EVENT}' {url}/v1/events",
-        *([f"or, over TCP:\n  echo '{EVENT}' | nc -w 1 {tcp[0]} {tcp[1]}"] if gateway.tcp else []),
+        *([f"or, over TCP:\n  echo '{LINE}' | nc -w 1 {tcp[0]} {tcp[1]}"] if gateway.tcp else []),
         "",
-        f"Then look at {url}/ or {url}/v1/search. Ctrl-C stops.",
+        f"Then look at {url}/ or {url}/v1/search.",
+        "Ctrl-C stops.",
         "",
     ]
     return "\n".join(lines) + "\n"

@@ -42,6 +42,11 @@ class Refusal(NamedTuple):
     data: bytes
     data_bytes: int
 
+    @property
+    def told(self) -> str:
+        """The message, and the hint if there is one: for those who are told in one sentence."""
+        return self.message if self.hint is None else f"{self.message} {self.hint}"
+
 
 class Receipt(NamedTuple):
     """What became of a block that is now on disk."""

@@ -11,10 +11,16 @@ from schemas.fault import Fault, json_path, json_text
 
 # Written like this it is kept byte for byte; Elasticsearch's strict_date_optional_time reads it.
 _UTC_TEXT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?Z", re.ASCII)
-_ISO_TEXT = re.compile(r"[-\dWw]+([Tt ][\d:.,]+)? ?([Zz]|[+-]\d\d:?(\d\d)?)?", re.ASCII)
+_ISO_TEXT = re.compile(r"[-\dWw]+([Tt ][\d:.,]+)? ?(?P<zone>[Zz]|[+-]\d\d:?(\d\d)?)?", re.ASCII)
 _NUMBER_TEXT = re.compile(r"\d{9,}(\.\d+)?", re.ASCII)
 _MAX_TEXT = 64  # characters; no time is longer
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The store's retention limits only as long as the other setting is not set.
+_REMEDIES = {"store.retention_days": "set events.max_age_days"}
+# Zones are at most this far ahead of UTC, by whole quarters of an hour; an event is on its way for a moment.
+_MAX_OFFSET_SECS = 15 * 3600
+_QUARTER_SECS = 900
+_NEAR_SECS = 60
 
 
 class Moment(NamedTuple):
@@ -72,29 +78,28 @@ class BlockClock:
                 return self.read(name, value)
         return self.received
 
-    def read(self, name: str, value: Any) -> Moment | Fault:
-        """Return the time that a field holds, or why it cannot be."""
+    def read(self, name: str, value: Any, *, limited: bool = True) -> Moment | Fault:
+        """Return the time that a field holds, or why it cannot be; ``limited``: too old or too new it cannot be."""
         try:
             when, digits = self._parse(value)
-            if self._oldest is not None and when < self._oldest:
+            if limited and self._oldest is not None and when < self._oldest:
+                remedy = _REMEDIES.get(self._age_setting, f"raise {self._age_setting}")
                 return self._fault(
                     name,
                     value,
                     "too_old",
                     f"The event is older than {self._max_age_days} days ({self._age_setting}).",
-                    "Is the sender's clock right? To take old events, raise events.max_age_days.",
+                    f"Is the sender's clock right? To take old events, {remedy}.",
                 )
-            if when > self._newest:
-                ahead = round((when - self._now).total_seconds())
+            if limited and when > self._newest:
+                ahead = (when - self._now).total_seconds()
                 return self._fault(
                     name,
                     value,
                     "in_the_future",
-                    f"The event is {ahead} s ahead of this machine's clock, more than {self._max_future_secs:g} s "
-                    "(events.max_future_secs).",
-                    "Local time sent without its zone? Send UTC with Z, or set events.naive_timezone."
-                    if ahead < 15 * 3600
-                    else "Is the sender's clock right?",
+                    f"The event is {round(ahead)} s ahead of this machine's clock, "
+                    f"more than {self._max_future_secs:g} s (events.max_future_secs).",
+                    _why_ahead(value, when, ahead),
                 )
             if isinstance(value, str) and _UTC_TEXT.fullmatch(value):
                 return Moment(value, value[:10].replace("-", "."))
@@ -130,6 +135,18 @@ class BlockClock:
     @staticmethod
     def _fault(name: str, value: Any, rule: str, message: str, hint: str | None = None) -> Fault:
         return Fault(json_path([name]), rule, message, json_text(value), hint)
+
+
+def _why_ahead(value: Any, when: datetime, secs: float) -> str:
+    """Say what makes an event's time lie ``secs`` ahead: a wrong clock, unless local time passed for UTC."""
+    found = _ISO_TEXT.fullmatch(value) if isinstance(value, str) else None
+    if found is not None and not _NUMBER_TEXT.fullmatch(value) and secs < _MAX_OFFSET_SECS:
+        if found["zone"] is None:
+            return "Local time sent without its zone? Send UTC with Z, or set events.naive_timezone."
+        from_quarter = abs((secs + _QUARTER_SECS / 2) % _QUARTER_SECS - _QUARTER_SECS / 2)
+        if not when.utcoffset() and from_quarter <= _NEAR_SECS:
+            return "Is it local time, marked as UTC? Send UTC, or the zone with it, such as +02:00."
+    return "Is the sender's clock right?"
 
 
 def _moved(when: datetime, secs: float) -> datetime:

@@ -14,8 +14,8 @@ from gateway.pipeline.enrich import Enrichers
 from gateway.pipeline.identity import Identity
 from gateway.pipeline.parse import Event, parse
 from gateway.spool.record import Counts, DeadLetter, Documents, Draft
-from schemas import Fault
-from schemas.kinds import INFERENCE, KINDS, LABEL, LOG, MLFLOW, Kind, choose, unknown_kind_hint
+from schemas import BUILT_IN, Fault, Kind, Registry
+from schemas.kinds import INFERENCE, LABEL, MLFLOW
 
 log = structlog.get_logger(__name__)
 CHUNK_LINES = 1000
@@ -32,12 +32,14 @@ class Digest:
         max_line_bytes: int,
         default_kind: str | None = None,
         index_prefix: str = "",
+        registry: Registry = BUILT_IN,
     ) -> None:
         self._clock = clock
         self._enrichers = enrichers
         self._identity = Identity()
         self._max_line_bytes = max_line_bytes
-        self._default = LOG if default_kind == LOG.name else None
+        self._registry = registry
+        self._default = None if default_kind is None else registry.kinds[default_kind]
         self._prefix = index_prefix
 
     def block(self, block: Block, now: float) -> Digestion:
@@ -69,15 +71,19 @@ class Digestion:
         events, refused = parse(lines, first, self._digest._max_line_bytes)
         self.refusals += refused
         by_kind: dict[str, list[Event]] = defaultdict(list)
+        registry = self._digest._registry
+        choose, default = registry.choose, self._digest._default
+        whole = registry.kinds[self._block.kind] if self._block.kind else None
         for event in events:
-            kind = KINDS[self._block.kind] if self._block.kind else choose(event.fields) or self._digest._default
+            kind = whole or choose(event.fields) or default
             if kind is None:
-                fault = Fault("$", "kind_unknown", "No kind of event fits.", "", unknown_kind_hint())
+                hint = registry.unknown_kind_hint(event.fields)
+                fault = Fault("$", "kind_unknown", "No kind of event fits.", "", hint)
                 self._refuse(event, "schema", fault)
             else:
                 by_kind[kind.name].append(event)
         for name, group in by_kind.items():
-            self._take(KINDS[name], group)
+            self._take(registry.kinds[name], group)
         return self._next_line < len(self._block.lines)
 
     def draft(self) -> Draft:
@@ -88,7 +94,7 @@ class Digestion:
         letters = [
             DeadLetter(
                 self._now, block.source, block.peer, block.tenant, each.reason, each.path, each.rule,
-                each.message if each.hint is None else f"{each.message} {each.hint}", each.data, each.data_bytes,
+                each.told, each.data, each.data_bytes,
             )
             for each in self.refusals
         ]  # fmt: skip
@@ -119,7 +125,7 @@ class Digestion:
             return
         try:
             # Within as many arrays as an answer puts around it, so that what is stored can also be shown.
-            document = orjson.dumps([[[[self._document(kind, event, fields, when, indexed)]]]])[4:-4]
+            document = orjson.dumps([[[[self._document(kind, event, fields, when)]]]])[4:-4]
         except orjson.JSONEncodeError as error:
             self._refuse(event, "json", Fault("$", "too_deep", f"It cannot be stored: {error}.", "", None))
             return
@@ -134,20 +140,24 @@ class Digestion:
         when = clock.of_event(fields)
         if isinstance(when, Fault):
             return when, clock.received
-        if kind is not LABEL:
+        if not kind.moments:
             return when, when
-        labelled_at = fields.get("labelled_at")
-        if labelled_at is None:
-            return when, clock.received
-        labelled = clock.read("labelled_at", labelled_at)
-        if isinstance(labelled, Fault):
-            return labelled, clock.received
-        return labelled if when is clock.received else when, labelled
+        is_label = kind.name == LABEL.name
+        indexed = clock.received if is_label else when
+        for name in kind.moments:
+            if fields.get(name) is None:
+                continue
+            decides = is_label and name == "labelled_at"
+            moment = clock.read(name, fields[name], limited=decides)
+            if isinstance(moment, Fault):
+                return moment, clock.received
+            fields[name] = moment.text  # in seconds it would be read as milliseconds
+            if decides:
+                indexed = moment
+        return indexed if is_label and when is clock.received else when, indexed
 
-    def _document(
-        self, kind: Kind, event: Event, fields: dict[str, Any], when: Moment, indexed: Moment
-    ) -> dict[str, Any]:
-        if kind is MLFLOW:
+    def _document(self, kind: Kind, event: Event, fields: dict[str, Any], when: Moment) -> dict[str, Any]:
+        if kind.name == MLFLOW.name:
             fields = {
                 "pipeline": "mlflow",
                 "event_category": fields["event_type"],
@@ -156,11 +166,9 @@ class Digestion:
         document = {**fields, "@timestamp": when.text, "received_at": self._clock.received.text}
         if document.get("type") is None or self._block.kind:
             document["type"] = kind.type
-        if kind is LABEL and fields.get("labelled_at") is not None:
-            document["labelled_at"] = indexed.text  # in seconds it would be read as milliseconds
         if self._block.tenant is not None:
             document["tenant"] = self._block.tenant
-        if kind is INFERENCE:
+        if kind.name == INFERENCE.name:
             document.update(self._digest._enrichers.added(fields))
         return document
 

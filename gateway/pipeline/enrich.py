@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from enrichers import ENRICHERS, Enricher
+from gateway.errors import SettingsError
 from gateway.settings import Enrichment, Thresholds
 
 
@@ -12,11 +13,16 @@ class Enrichers:
     """What is added to an inference event."""
 
     def __init__(self, settings: Enrichment) -> None:
-        """Raise ValueError when thresholds make no sense, naming the model."""
-        self._common = _build(settings, "enrichment")
+        """Raise `SettingsError` with all thresholds that make no sense, naming the model."""
+        mistakes: list[str] = []
+        self._common = _build(settings, "enrichment", mistakes)
+        # A model has the common thresholds but for its own: a mistake in those is told once.
+        models = {} if mistakes else settings.models
         self._models = {
-            model: _build(thresholds, f"enrichment.models.{model}") for model, thresholds in settings.models.items()
+            model: _build(thresholds, f"enrichment.models.{model}", mistakes) for model, thresholds in models.items()
         }
+        if mistakes:
+            raise SettingsError(mistakes)
 
     def added(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Return the fields to add to an event."""
@@ -26,7 +32,7 @@ class Enrichers:
         return added
 
 
-def _build(thresholds: Thresholds, where: str) -> tuple[Enricher, ...]:
+def _build(thresholds: Thresholds, where: str, mistakes: list[str]) -> tuple[Enricher, ...]:
     """Build each enricher with the settings of its own name; one without settings takes none."""
     built = []
     for factory in ENRICHERS:
@@ -35,5 +41,5 @@ def _build(thresholds: Thresholds, where: str) -> tuple[Enricher, ...]:
         try:
             built.append(factory(**values))
         except ValueError as error:
-            raise ValueError(f"{where}.{factory.__name__}: {error}") from None
+            mistakes.append(f"{where}.{factory.__name__}: {error}.")
     return tuple(built)

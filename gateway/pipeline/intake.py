@@ -49,8 +49,11 @@ class Door:
         draft = work.draft()
         if draft.counts.received:
             await self._append(draft)
+        if work.refusals:
             work.refusals.sort(key=lambda each: (each.line, each.item or 0))
-            self._telemetry.block_stored(
-                draft.source, block.peer, [(e.reason, e.path, e.message) for e in work.refusals]
-            )
+            first = work.refusals[0]
+            self._telemetry.events_refused(
+                draft.source, block.peer, [each.reason for each in work.refusals],
+                rule=first.rule, path=first.path, message=first.told, value=first.value,
+            )  # fmt: skip
         return Receipt(draft.counts.accepted, work.refusals)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ from schemas.fault import json_path, json_text
 BOM = b"\xef\xbb\xbf"
 MAX_ITEMS = 20_000  # of an array on a line: one line is one step of work
 KEPT_BYTES = 4096  # of an event that is too large
+_TLS_HELLO = b"\x16\x03"
+_HTTP_REQUEST = re.compile(rb"[A-Z]{3,10} \S+ HTTP/1\.[01]\s*")
 _INFINITE = (float("inf"), float("-inf"))
 
 
@@ -118,7 +121,7 @@ def _not_json(line: int, item: int | None, data: bytes, error: orjson.JSONDecode
         text.decode()
     except UnicodeDecodeError as broken:
         message = f"Not valid UTF-8: {broken.reason}, at byte {broken.start}."
-        return _refusal(line, item, data, "utf8_invalid", message)
+        return _refusal(line, item, data, "utf8_invalid", message, hint=_wrong_port(text))
     if b"NaN" in text or b"Infinity" in text or "infinity" in error.msg:
         found = _not_finite(text)
         if found is not None:
@@ -127,10 +130,17 @@ def _not_json(line: int, item: int | None, data: bytes, error: orjson.JSONDecode
             return _refusal(line, item, data, "not_finite", message, value, "Leave the field out, or send null.", path)
     value = error.doc[max(0, error.pos - 20) : error.pos + 20]
     message = f"Not valid JSON: {error.msg}, at character {error.pos}."
-    hint = None
+    hint = _wrong_port(text)
     if error.msg.startswith("unexpected content") and error.doc[error.pos :].lstrip(", ").startswith(("{", "[")):
         hint = "Send one event a line, or an array. curl -d takes out the line ends: use --data-binary."
     return _refusal(line, item, data, "json_invalid", message, value, hint)
+
+
+def _wrong_port(text: bytes) -> str | None:
+    """Say where a line belongs that is the beginning of another protocol."""
+    if text.startswith(_TLS_HELLO):
+        return "This is TLS: send it to tcp.tls_port."
+    return "This is HTTP: send it to http.port." if _HTTP_REQUEST.fullmatch(text) else None
 
 
 class _NotFinite(float):

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gateway.settings.events import Confidence, Enrichment, ErrorType, Events, Latency, Thresholds
+from gateway.settings.events import Confidence, Enrichment, ErrorType, Events, Latency, Schemas, Thresholds
 from gateway.settings.section import MIB, Positive, Section
 from gateway.settings.sources import ApiKey, Http, Limits, Tcp, Tls
 from gateway.settings.storage import DeadLetters, Elasticsearch, Spool, Store
@@ -29,6 +29,7 @@ __all__ = [
     "Latency",
     "Limits",
     "Log",
+    "Schemas",
     "Settings",
     "Spool",
     "Store",
@@ -43,7 +44,9 @@ class Log(Section):
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level written.")
     format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else JSON.")
-    file: Path | None = Field(None, description="Also write JSON lines to this file, rotated.")
+    file: Path | None = Field(
+        None, examples=["/var/log/gateway/gateway.log"], description="Also write JSON lines to this file, rotated."
+    )
     max_bytes: Positive = Field(10 * MIB, description="The file is rotated at this size.")
     keep: Positive = Field(5, description="Rotated files that are kept.")
 
@@ -60,6 +63,7 @@ class Settings(BaseSettings):
     http: Http = Field(default_factory=Http, description="HTTP ingestion, API, console.")
     limits: Limits = Field(default_factory=Limits, description="Rate limits.")
     events: Events = Field(default_factory=Events, description="What an event may be.")
+    schemas: Schemas = Field(default_factory=Schemas, description="Fields and kinds of one's own.")
     enrichment: Enrichment = Field(default_factory=Enrichment, description="What is added to inference events.")
     spool: Spool = Field(default_factory=Spool, description="Events on disk, not yet taken by a sink.")
     dead_letters: DeadLetters = Field(default_factory=DeadLetters, description="Refused events.")

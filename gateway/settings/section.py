@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -17,6 +18,17 @@ Secs = Annotated[float, Field(gt=0)]
 def listed(value: object) -> object:
     """One text where a list is wanted is a list of one, or of several by comma."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def spelled(pattern: str, how: str) -> AfterValidator:
+    """Make the check of a text; ``how`` says what to write, as the pattern itself would not."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(how)
+        return value
+
+    return AfterValidator(check)
 
 
 class Section(BaseModel):

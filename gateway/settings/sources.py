@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, model_validator
 
 from gateway.settings.section import MIB, Port, Positive, Secs, Section, listed
 
@@ -13,9 +13,11 @@ from gateway.settings.section import MIB, Port, Positive, Secs, Section, listed
 class Tls(Section):
     """Certificates of a listener."""
 
-    certificate: Path = Field(description="PEM file with the certificate chain.")
-    key: Path = Field(description="PEM file with the private key.")
-    client_ca: Path | None = Field(None, description="PEM file; clients must show a certificate it signed.")
+    certificate: Path = Field(examples=["/etc/gateway/server.pem"], description="PEM file with the certificate chain.")
+    key: Path = Field(examples=["/etc/gateway/server.key"], description="PEM file with the private key.")
+    client_ca: Path | None = Field(
+        None, examples=["/etc/gateway/clients.pem"], description="PEM file; clients must show a certificate it signed."
+    )
 
 
 class Tcp(Section):
@@ -40,7 +42,7 @@ class ApiKey(Section):
     @classmethod
     def _plain(cls, value: object) -> object:
         """A key without a tenant may be given as its text alone."""
-        return {"key": value} if isinstance(value, str) else value
+        return value if isinstance(value, dict | BaseModel) else {"key": value}
 
 
 class Http(Section):
@@ -58,12 +60,18 @@ class Http(Section):
     )
     max_connections: Positive = Field(10_000, description="Open connections; requests on one more get 503.")
     api_keys: Annotated[tuple[ApiKey, ...], BeforeValidator(listed)] = Field(
-        (), description="Keys of which one is needed; none: no key needed."
+        (),
+        examples=[["a-secret", {"key": "another-secret", "tenant": "blue"}]],
+        description="Keys of which one is needed; none: no key needed.",
     )
 
 
 class Limits(Section):
     """Rate limits for each tenant; none unless set."""
 
-    bytes_per_sec: Positive | None = Field(None, description="Bytes of HTTP bodies a second; more gets 429.")
-    burst_bytes: Positive | None = Field(None, description="Bytes at once above the rate; default twice the rate.")
+    bytes_per_sec: Positive | None = Field(
+        None, examples=[10_000_000], description="Bytes of HTTP bodies a second; more gets 429."
+    )
+    burst_bytes: Positive | None = Field(
+        None, examples=[20_000_000], description="Bytes at once above the rate; default twice the rate."
+    )

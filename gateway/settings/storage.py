@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from gateway.settings.section import GIB, MIB, Positive, Secs, Section, listed
+from gateway.settings.section import GIB, MIB, Positive, Secs, Section, listed, spelled
 
 _USER = re.compile(r"(?P<scheme>(https?://)?)(?P<user>[^:@/]*)(:(?P<password>.*))?@(?P<host>[^@]*)")
 
@@ -41,12 +41,20 @@ class Elasticsearch(Section):
     """The Elasticsearch that events are indexed into."""
 
     urls: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
-        (), description="Addresses, such as http://127.0.0.1:9200; none: not used."
+        (),
+        examples=[["http://127.0.0.1:9200"]],
+        description="Addresses, such as http://127.0.0.1:9200; none: not used.",
     )
-    api_key: SecretStr | None = Field(None, description="API key, as Elasticsearch gives it (base64).")
-    username: str | None = Field(None, description="User for basic authentication.")
-    password: SecretStr | None = Field(None, description="Password for basic authentication.")
-    ca_certs: Path | None = Field(None, description="PEM file of the authority that signed the server's certificate.")
+    api_key: SecretStr | None = Field(
+        None, examples=["a-secret"], description="API key, as Elasticsearch gives it (base64)."
+    )
+    username: str | None = Field(None, examples=["gateway"], description="User for basic authentication.")
+    password: SecretStr | None = Field(None, examples=["a-secret"], description="Password for basic authentication.")
+    ca_certs: Path | None = Field(
+        None,
+        examples=["/etc/gateway/ca.pem"],
+        description="PEM file of the authority that signed the server's certificate.",
+    )
     verify_certs: bool = Field(True, description="Refuse servers whose certificate does not check out.")
     request_timeout_secs: Secs = Field(60, description="A bulk request without an answer is tried again after this.")
     flush_after_secs: Secs = Field(0.2, description="A batch waits at most this long for more events.")
@@ -57,8 +65,18 @@ class Elasticsearch(Section):
         True, description="Create and update the index templates; false for keys that may not."
     )
     shards: Positive = Field(1, description="Primary shards of a new index.")
-    auto_expand_replicas: str = Field("0-1", description="Replicas of a new index, as Elasticsearch takes it.")
-    refresh_interval: str = Field("1s", description="How soon new documents are found, as Elasticsearch takes it.")
+    auto_expand_replicas: Annotated[str, spelled(r"false|\d+-(\d+|all)", "write 0-1, 0-all or 'false'")] = Field(
+        "0-1", description="Replicas of a new index, as Elasticsearch takes it."
+    )
+    refresh_interval: Annotated[
+        str, spelled(r"-1|0|\d+(nanos|micros|ms|s|m|h|d)", "write a whole number and its unit, such as 500ms or 30s")
+    ] = Field("1s", description="How soon new documents are found, as Elasticsearch takes it; '-1': never.")
+    retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = Field(
+        None, examples=[90], description="Daily indices of the gateway are deleted when they are older; null: never."
+    )
+    ilm: bool = Field(
+        False, description="Let Elasticsearch's index lifecycle management delete them instead of the gateway."
+    )
     index_retry_secs: Secs = Field(
         3600, description="When one index alone refuses for this long, its events become dead letters."
     )
@@ -85,6 +103,8 @@ class Elasticsearch(Section):
             raise ValueError("set either an API key or a user name, not both")
         if (self.username is None) != (self.password is None):
             raise ValueError("a user name and a password go together")
+        if self.ilm and self.retention_days is None:
+            raise ValueError("ilm needs retention_days: after how many days Elasticsearch deletes an index")
         for url in self.urls:
             if not url.startswith(("http://", "https://")):
                 raise ValueError(f"{url!r} is not an address: it begins with http:// or https://")
@@ -94,9 +114,11 @@ class Elasticsearch(Section):
 class Store(Section):
     """The embedded store."""
 
-    enabled: bool | None = Field(None, description="null: used when no Elasticsearch is set.")
+    enabled: bool | None = Field(None, examples=[True], description="null: used when no Elasticsearch is set.")
     retention_days: Positive | None = Field(
         30, description="Daily indices whose day and last write are older are deleted."
     )
-    memory_limit: str = Field("512MB", description="Memory of the store's engine, as DuckDB takes it.")
+    memory_limit: Annotated[
+        str, spelled(r"(?i)\d+(\.\d+)? ?[kmgt]i?b", "write a number and its unit, such as 512MB or 2GiB")
+    ] = Field("512MB", description="Memory of the store's engine, as DuckDB takes it.")
     threads: Positive = Field(2, description="Threads of the store's engine.")

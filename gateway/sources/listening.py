@@ -34,6 +34,12 @@ def tls_context(tls: Tls, setting: str) -> ssl.SSLContext:
     """Return a server's TLS context; raise `GatewayError` naming ``setting`` when a file is wrong."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    for name, path in (("certificate", tls.certificate), ("key", tls.key), ("client_ca", tls.client_ca)):
+        if path is not None:
+            try:
+                path.open("rb").close()
+            except OSError as error:  # that of the ssl module does not say which file
+                raise GatewayError(f"{setting}.{name}: {path.absolute()} cannot be read: {error.strerror}.") from None
     try:
         context.load_cert_chain(tls.certificate, tls.key)
         if tls.client_ca is not None:

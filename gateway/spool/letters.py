@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from pathlib import Path
 
 import structlog
 
 from gateway.spool.books import Cursor
 from gateway.spool.reader import Item
-from gateway.spool.segment import Damage, set_aside
 from gateway.spool.spool import Spool
 from gateway.spool.state import Letter, State
 
@@ -33,7 +31,6 @@ class LetterBox:
             known = None
         self._cursor = known or Cursor()
         self._reader = spool.reader(self.name, known)
-        self._reader.on_damage = _report
         self._catching: asyncio.Task[None] | None = None
         self._stopped = False
 
@@ -94,22 +91,3 @@ class LetterBox:
             return []
         origin = f"{self._spool.name}/{record.header.sequence}"
         return [Letter(f"{origin}/{at}", letter) for at, letter in enumerate(record.dead_letters())]
-
-
-def _report(path: Path, damage: Damage, data: memoryview) -> None:
-    """Set bytes that cannot be read aside, and say so once; the sinks count the documents that were in them."""
-    try:
-        aside = set_aside(path, damage.start, data)
-    except OSError as error:
-        log.error("Damaged bytes of the spool cannot be set aside.", file=str(path), error=str(error))
-        return
-    if aside is not None:
-        log.error(
-            "Bytes of the spool are damaged: they are set aside, the gateway goes on behind them.",
-            file=str(path),
-            at=damage.start,
-            bytes=len(data),
-            aside=str(aside),
-            documents="unknown" if damage.header is None else damage.header.documents,
-            dead_letters="unknown" if damage.header is None else damage.header.dead_letters,
-        )

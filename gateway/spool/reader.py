@@ -7,8 +7,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
+
 from gateway.spool.record import Record
-from gateway.spool.segment import FILE_HEADER, Damage, Position, needed, parse, path_of, read, segments_in
+from gateway.spool.segment import (
+    FILE_HEADER,
+    Damage,
+    Position,
+    needed,
+    parse,
+    path_of,
+    read,
+    segments_in,
+    set_aside,
+)
+
+log = structlog.get_logger(__name__)
 
 
 class Item(NamedTuple):
@@ -26,7 +40,8 @@ class Item(NamedTuple):
 class Reader:
     """A place in a folder that moves forward. Calls block: use a thread, one at a time.
 
-    ``on_damage`` is told of bytes that cannot be read: the file, what was found, the bytes.
+    ``on_damage`` is told of bytes that cannot be read: the file, what was found, the bytes. Whichever
+    reader finds them first sets them aside.
     """
 
     def __init__(self, folder: Path, position: Position, accepted: int | None, sequence: int) -> None:
@@ -35,7 +50,7 @@ class Reader:
         self.position = position
         self.accepted = accepted
         self.sequence = sequence
-        self.on_damage: Callable[[Path, Damage, memoryview], None] | None = None
+        self.on_damage: Callable[[Path, Damage, memoryview], None] = report
 
     def read(self, end: Position, max_bytes: int) -> list[Item]:
         """Return the next records before ``end``, about ``max_bytes`` of them; empty when there are none."""
@@ -78,8 +93,7 @@ class Reader:
                 self.position = position
                 continue
             if isinstance(item, Damage):
-                if self.on_damage is not None:
-                    self.on_damage(path, item, data[item.start - offset : item.end - offset])
+                self.on_damage(path, item, data[item.start - offset : item.end - offset])
                 self.position = position
                 continue
             header = item.header
@@ -98,3 +112,22 @@ class Reader:
             return False
         self.position = Position(following, FILE_HEADER.size)
         return True
+
+
+def report(path: Path, damage: Damage, data: memoryview) -> None:
+    """Set bytes that cannot be read aside, and say so once; the sinks count the documents that were in them."""
+    try:
+        aside = set_aside(path, damage.start, data)
+    except OSError as error:
+        log.error("Damaged bytes of the spool cannot be set aside.", file=str(path), error=str(error))
+        return
+    if aside is not None:
+        log.error(
+            "Bytes of the spool are damaged: they are set aside, the gateway goes on behind them.",
+            file=str(path),
+            at=damage.start,
+            bytes=len(data),
+            aside=str(aside),
+            documents="unknown" if damage.header is None else damage.header.documents,
+            dead_letters="unknown" if damage.header is None else damage.header.dead_letters,
+        )

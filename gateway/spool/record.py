@@ -219,10 +219,20 @@ def encode(draft: Draft | None, sequence: int, counts: dict[str, Counts], writte
 
 def decode_header(data: bytes | memoryview, at: int = 0) -> Header | None:
     """Return the header at ``at``, or None when there is no sound one."""
+    if record_version(data, at) != VERSION:
+        return None
+    return Header(*HEADER.unpack_from(data, at)[2:])
+
+
+def record_version(data: bytes | memoryview, at: int = 0) -> int | None:
+    """Return the format version of the record at ``at``, or None when there is no sound header.
+
+    A version with a header of another length comes in a segment of another version.
+    """
     if len(data) - at < HEADER_BYTES:
         return None
     head = data[at : at + HEADER.size]
     if zlib.crc32(head) != CHECKSUM.unpack_from(data, at + HEADER.size)[0]:
         return None
-    magic, version, *rest = HEADER.unpack(head)
-    return Header(*rest) if magic == MAGIC and version == VERSION else None
+    magic, version = HEADER.unpack(head)[:2]
+    return int(version) if magic == MAGIC else None

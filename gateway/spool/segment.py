@@ -19,8 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.errors import FormatVersionError
-from gateway.spool.record import CHECKSUM, HEADER_BYTES, MAGIC, Header, Record, decode_header
+from gateway.spool.record import CHECKSUM, HEADER_BYTES, MAGIC, Header, Record, decode_header, record_version
+from gateway.spool.record import VERSION as RECORD_VERSION
+from gateway.versions import refuse_newer
 
 FILE_HEADER = struct.Struct("<8sII")
 FILE_MAGIC = b"MLGWSPOL"
@@ -62,16 +63,16 @@ def file_header() -> bytes:
 
 
 def check_version(path: Path) -> None:
-    """Raise `FormatVersionError` when a newer version wrote this file."""
+    """Raise `FormatVersionError` when a newer version wrote this file; all its records are of one version."""
     with path.open("rb", buffering=0) as file:
-        head = read(file.fileno(), 0, FILE_HEADER.size)
-    if len(head) == FILE_HEADER.size:
-        magic, version, checksum = FILE_HEADER.unpack(head)
-        if magic == FILE_MAGIC and version > FILE_VERSION and zlib.crc32(head[:12]) == checksum:
-            raise FormatVersionError(
-                f"{path} has format version {version}, this gateway reads up to {FILE_VERSION}: "
-                "start a newer version, or name another data_dir."
-            )
+        head = read(file.fileno(), 0, FILE_HEADER.size + HEADER_BYTES)
+    if len(head) >= FILE_HEADER.size:
+        magic, version, checksum = FILE_HEADER.unpack_from(head)
+        if magic == FILE_MAGIC and zlib.crc32(head[:12]) == checksum:
+            refuse_newer(path, version, FILE_VERSION)
+    found = record_version(head, FILE_HEADER.size)
+    if found is not None:
+        refuse_newer(path, found, RECORD_VERSION)
 
 
 def read(file: int, offset: int, size: int) -> bytes:
@@ -98,10 +99,12 @@ def read(file: int, offset: int, size: int) -> bytes:
 def set_aside(path: Path, start: int, data: bytes | memoryview) -> Path | None:
     """Keep bytes of a segment that cannot be used, for whoever looks into it; None when that was done before."""
     aside = path.parent.parent / "damaged" / f"{path.parent.name}-{path.stem}-{start}.bytes"
-    if aside.exists():
-        return None
     aside.parent.mkdir(exist_ok=True)
-    aside.write_bytes(data)
+    try:
+        with aside.open("xb") as file:
+            file.write(data)
+    except FileExistsError:
+        return None
     return aside
 
 

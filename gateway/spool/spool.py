@@ -31,6 +31,7 @@ MARK_SECS = 0.5
 MAX_MARKS = 4096
 FREE_CHECK_SECS = 1.0
 RETRY_SECS = 0.5
+_UNKNOWN = "sinks that are being opened"
 
 
 class Observer(Protocol):
@@ -53,7 +54,7 @@ class Spool:
         self._writer: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         # Until all readers are known nothing is deleted: the first name stands for the others.
-        self._needs: dict[str, Position] = {"readers to come": Position()}
+        self._needs: dict[str, Position] = {_UNKNOWN: Position()}
         # Closed segments and their sizes, and when what lies behind some positions was written.
         self._closed = {each: path_of(folder, each).stat().st_size for each in segments_in(folder)}
         self._marks: deque[tuple[Position, float]] = deque()
@@ -151,6 +152,8 @@ class Spool:
             for _, done in group:
                 _fail(done, error)
             return
+        if self.failure:
+            log.info("The spool can be written again.")
         self.failure = None
         if end.segment != self.end.segment and self.end.segment:
             self._closed[self.end.segment] = self.end.offset
@@ -206,7 +209,7 @@ class Spool:
 
     def attached(self) -> None:
         """Say that all readers are known: from now on what none of them needs is deleted."""
-        self._needs.pop("readers to come", None)
+        self._needs.pop(_UNKNOWN, None)
         if self._needs:
             name, position = next(iter(self._needs.items()))
             self.release(name, position)

@@ -22,11 +22,15 @@ from gateway.errors import FormatVersionError, GatewayError
 from gateway.spool.books import Cursor
 from gateway.spool.record import DeadLetter
 from gateway.spool.segment import Position
+from gateway.versions import migrate, refuse_newer
 
-VERSION = 1
 T = TypeVar("T")
+_SQLITE, _USER_VERSION = b"SQLite format 3\0", slice(60, 64)  # where SQLite's file format has them
 
-_SCHEMA = """
+# The script at place n makes version n + 1, see `gateway.versions`: add one, never change one.
+_MIGRATIONS = (
+    # Some of it may be there: the first release did not make it in one transaction.
+    """
 CREATE TABLE IF NOT EXISTS cursors (
     reader TEXT NOT NULL, folder TEXT NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
     sequence INTEGER NOT NULL, accepted INTEGER NOT NULL, base INTEGER, indexed INTEGER NOT NULL,
@@ -41,8 +45,15 @@ CREATE INDEX IF NOT EXISTS letters_by_reason ON letters (reason, path);
 CREATE TABLE IF NOT EXISTS parked (
     sink TEXT NOT NULL, origin TEXT NOT NULL, index_name TEXT NOT NULL, since REAL NOT NULL,
     action BLOB NOT NULL, document BLOB NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (sink, origin));
-CREATE INDEX IF NOT EXISTS parked_by_index ON parked (sink, index_name, since);
-"""
+CREATE INDEX IF NOT EXISTS parked_by_index ON parked (sink, index_name, since)
+""",
+    # Refusals are told by what was wrong with them: how many, since when, until when.
+    """
+DROP INDEX letters_by_reason;
+CREATE INDEX letters_by_rule ON letters (reason, path, rule, at)
+""",
+)
+VERSION = len(_MIGRATIONS)
 
 
 class Letter(NamedTuple):
@@ -62,6 +73,19 @@ class Parked(NamedTuple):
     action: bytes
     document: bytes
     reason: str
+
+
+def version_of(path: Path) -> int:
+    """Return the format version of a file without touching it or anything beside it; 0 when there is none.
+
+    Raises OSError.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_USER_VERSION.stop)
+    except FileNotFoundError:
+        return 0
+    return int.from_bytes(head[_USER_VERSION], "big") if head.startswith(_SQLITE) else 0
 
 
 class State:
@@ -85,14 +109,14 @@ class State:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
+        try:
+            refuse_newer(path, version, VERSION)
+            migrate(version, _MIGRATIONS, "PRAGMA user_version={}", db.executescript)
+        except BaseException:
             db.close()
-            raise FormatVersionError(
-                f"{path} has format version {version}, this gateway reads up to {VERSION}: "
-                "start a newer version, or name another data_dir."
-            )
-        db.executescript(_SCHEMA)
-        db.execute(f"PRAGMA user_version={VERSION}")
+            raise
+        if version < VERSION:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that `version_of` sees it
         self._letter_bytes: int = db.execute("SELECT coalesce(sum(length(data)), 0) FROM letters").fetchone()[0]
         self._letter_count: int = db.execute("SELECT count(*) FROM letters").fetchone()[0]
         self._parked: dict[str, int] = dict(db.execute("SELECT sink, count(*) FROM parked GROUP BY sink").fetchall())

@@ -12,25 +12,28 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.errors import FormatVersionError
 from gateway.spool.books import Cursor
 from gateway.spool.segment import Position
 from gateway.store.tables import literal, quoted
+from gateway.versions import migrate, refuse_newer
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-VERSION = 1
-
-_SCHEMA = """
+# The script at place n makes version n + 1, see `gateway.versions`: add one, never change one.
+_MIGRATIONS = (
+    # Some of it may be there: the first release did not make it in one transaction.
+    """
 CREATE SCHEMA IF NOT EXISTS gateway;
 CREATE TABLE IF NOT EXISTS gateway.format (version INTEGER);
-INSERT INTO gateway.format SELECT {version} WHERE NOT EXISTS (SELECT 1 FROM gateway.format);
+INSERT INTO gateway.format SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM gateway.format);
 CREATE TABLE IF NOT EXISTS gateway.indices (name VARCHAR, written DOUBLE);
 CREATE TABLE IF NOT EXISTS gateway.cursors (
     folder VARCHAR, segment BIGINT, "offset" BIGINT, sequence BIGINT, accepted BIGINT, base BIGINT,
-    indexed BIGINT, duplicates BIGINT, dead_letters BIGINT, skipped BIGINT, damaged BIGINT, parked BIGINT);
-"""
+    indexed BIGINT, duplicates BIGINT, dead_letters BIGINT, skipped BIGINT, damaged BIGINT, parked BIGINT)
+""",
+)
+VERSION = len(_MIGRATIONS)
 
 
 class Index(NamedTuple):
@@ -42,16 +45,31 @@ class Index(NamedTuple):
 
 
 def prepare(db: DuckDBPyConnection, path: Path) -> None:
-    """Make what is missing; raise `FormatVersionError` for a newer file."""
+    """Make what is missing, bring an older file up to date; raise `FormatVersionError` for a newer one."""
+    found = _version(db)
+    refuse_newer(path, found, VERSION)
+    migrate(found, _MIGRATIONS, "UPDATE gateway.format SET version = {}", db.execute)
+    if found < VERSION:
+        db.execute("CHECKPOINT")
+
+
+def version_of(path: Path) -> int:
+    """Return the format version of a file without changing it; 0 when there is none or it cannot be opened."""
+    import duckdb
+
+    if not path.exists():
+        return 0
+    try:
+        with duckdb.connect(path, read_only=True) as db:
+            return _version(db)
+    except duckdb.Error:
+        return 0  # what is wrong with it is told when it is opened for use
+
+
+def _version(db: DuckDBPyConnection) -> int:
     known = "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'gateway' AND table_name = 'format'"
-    if db.execute(known).fetchall():
-        ((version,),) = db.execute("FROM gateway.format").fetchall()
-        if version > VERSION:
-            raise FormatVersionError(
-                f"{path} has format version {version}, this gateway reads up to {VERSION}: "
-                "start a newer version, or name another data_dir."
-            )
-    db.execute(_SCHEMA.format(version=VERSION))
+    found = db.execute("FROM gateway.format").fetchall() if db.execute(known).fetchall() else []
+    return int(found[0][0]) if found else 0
 
 
 def cursor(db: DuckDBPyConnection, folder: str) -> Cursor | None:
@@ -79,6 +97,12 @@ def forget(db: DuckDBPyConnection, folder: str) -> Cursor | None:
     found = cursor(db, folder)
     db.execute("DELETE FROM gateway.cursors WHERE folder = $1", [folder])
     return found
+
+
+def drop(db: DuckDBPyConnection, index: str) -> None:
+    """Delete an index."""
+    db.execute(f"DROP TABLE IF EXISTS {quoted(index)}")
+    db.execute("DELETE FROM gateway.indices WHERE name = $1", [index])
 
 
 def indices(db: DuckDBPyConnection) -> list[Index]:

@@ -51,7 +51,7 @@ def _fits(pattern: str, index: str) -> bool:
 
 
 def conditions(query: Query, columns: Mapping[str, Column], parameters: Parameters) -> list[str]:
-    """Return the conditions under which a row of an index with these columns fits; its name is `index_name`."""
+    """Return the conditions under which a row of an index with these columns fits; its name is `_index`."""
     found = []
     if query.since_us is not None:
         found.append(f'"@timestamp" >= make_timestamp({parameters.add(query.since_us)}::BIGINT)')
@@ -74,7 +74,7 @@ def _contains(word: str, parameters: Parameters) -> str:
 
 def _equal(field: str, value: str, columns: Mapping[str, Column], parameters: Parameters) -> str:
     if field == "_index":
-        return f"index_name = {parameters.add(value)}"
+        return f"_index = {parameters.add(value)}"
     if field == "_id":
         return f"_id = {parameters.add(value)}"
     column = quoted(field)
@@ -110,9 +110,6 @@ def _number(value: str) -> int | float | None:
 
 
 def _equal_in_source(field: str, value: str, parameters: Parameters) -> str:
-    parts = field.split(".")
-    ways = _ways(parts) if len(parts) <= _MAX_PARTS else [parts, [field]]
-    values = ", ".join(_values(way, parameters) for way in ways)
     same = f"v ->> '$' = {parameters.add(value)}::VARCHAR"
     number = _number(value)
     if number is not None:
@@ -120,10 +117,27 @@ def _equal_in_source(field: str, value: str, parameters: Parameters) -> str:
             f" OR (json_type(v) IN {_NUMBER_TYPES} AND TRY_CAST(v ->> '$' AS DOUBLE) = {parameters.add(float(number))})"
         )
     # Cheap, and true for few: the name as it must stand in the text, unless something there is escaped.
-    name = parameters.add(parts[-1] + '"')
+    name = parameters.add(field.split(".")[-1] + '"')
     return (
         f"(contains(_source, {name}) OR contains(_source, '\\'))"
-        f" AND len(list_filter(flatten([{values}]), lambda v: {same})) > 0"
+        f" AND len(list_filter({values_in_source(field, parameters)}, lambda v: {same})) > 0"
+    )
+
+
+def values_in_source(field: str, parameters: Parameters) -> str:
+    """Return the expression for the list of a field's values in the document, as JSON; NULL may be among them."""
+    parts = field.split(".")
+    ways = _ways(parts) if len(parts) <= _MAX_PARTS else [parts, [field]]
+    values = [_values(way, parameters) for way in ways]
+    if len(ways) == 1:
+        return values[0]
+    # Most often no list is on the way, nor at its end: reading the document once, for all ways, then does.
+    ends = ["".join(map(_pointer, way)) for way in ways]
+    steps = ["".join(map(_pointer, way[:length])) for way in ways for length in range(1, len(way))]
+    there = f"json_extract(_source, {parameters.add(list(dict.fromkeys(ends + steps)))})"
+    return (
+        f"list_transform([{there}], lambda there: CASE WHEN len(list_filter(there, lambda v: starts_with(v, '['))) = 0"
+        f" THEN list_filter(there[:{len(ends)}], lambda v: v IS NOT NULL) ELSE flatten([{', '.join(values)}]) END)[1]"
     )
 
 
@@ -134,17 +148,21 @@ def _ways(parts: list[str]) -> list[list[str]]:
     return [[".".join(parts[:end]), *rest] for end in range(1, len(parts) + 1) for rest in _ways(parts[end:])]
 
 
+def _pointer(key: str) -> str:
+    return "/" + key.replace("~", "~0").replace("/", "~1")
+
+
 def _values(keys: list[str], parameters: Parameters) -> str:
     """Return the expression for the list of values under keys, through lists at every step."""
-    values = "[_source::JSON]"
-    for key in keys:
-        pointer = parameters.add("/" + key.replace("~", "~0").replace("/", "~1"))
+    first, *rest = (parameters.add(_pointer(key)) for key in keys)
+    values = f"[json_extract(_source, {first})]"
+    for pointer in rest:
         values = (
-            f"flatten(list_transform({values}, lambda v: CASE json_type(v) WHEN 'ARRAY'"
+            f"flatten(list_transform({values}, lambda v: CASE WHEN starts_with(v::VARCHAR, '[')"
             f" THEN list_transform(json_extract(v, '$[*]'), lambda e: json_extract(e, {pointer}))"
             f" ELSE [json_extract(v, {pointer})] END))"
         )
     return (
-        f"flatten(list_transform({values}, lambda v: CASE json_type(v) WHEN 'ARRAY'"
+        f"flatten(list_transform({values}, lambda v: CASE WHEN starts_with(v::VARCHAR, '[')"
         " THEN json_extract(v, '$[*]') ELSE [v] END))"
     )

@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gateway.store.query import MAX_LIMIT, Hits, Query, StoreUnavailable, decode_cursor, encode_cursor
-from schemas import KINDS, properties
+from gateway.store.aggregation import TOO_MANY_BUCKETS, Aggregation, Question
+from gateway.store.conditions import matches
+from gateway.store.documents import pages
+from gateway.store.elasticsearch_buckets import aggregate
+from gateway.store.parquet import collect, unknown
+from gateway.store.query import MAX_LIMIT, Hits, Query, QueryError, StoreUnavailable, decode_cursor, encode_cursor
+from schemas import BUILT_IN, Registry, properties
 
 if TYPE_CHECKING:
-    from elasticsearch import ApiError, AsyncElasticsearch
+    from elasticsearch import AsyncElasticsearch
 
 NAME = "elasticsearch"
 _SORT: list[dict[str, Any]] = [
@@ -25,37 +31,38 @@ _SORT: list[dict[str, Any]] = [
 ]
 # Elasticsearch refuses a query of too many clauses; it takes at least 1024.
 _MAX_CLAUSES = 900
+_MAX_NAMES = 1000
+# The bulks go through the same client, which has more connections than this beside them.
+_AT_ONCE = 4
 # A new index's shards need a moment before they answer.
 _RETRY_SECS = (0.2, 0.4, 0.8)
+
+
+class _NotFound(StoreUnavailable):
+    """What was asked for by name is not there."""
 
 
 class ElasticsearchStore:
     """Reads the gateway's own indices; the client's life is its owner's concern."""
 
-    def __init__(self, client: AsyncElasticsearch, index_prefix: str = "") -> None:
+    def __init__(self, client: AsyncElasticsearch, index_prefix: str = "", registry: Registry = BUILT_IN) -> None:
         """``index_prefix`` stands before every index name, as in `events.index_prefix`."""
         self._client = client
-        self._targets = sorted({f"{index_prefix}{kind.index}-*" for kind in KINDS.values()})
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._registry = registry
+        self._targets = sorted(f"{index_prefix}{index}-*" for index in registry.indices)
         # Which indices map a field as text; elsewhere the same name may be a keyword.
         self._text: dict[str, set[str]] = {}
-        for kind in KINDS.values():
+        for kind in registry.kinds.values():
             for field, mapping in properties(kind).items():
                 if mapping["type"] == "text":
                     self._text.setdefault(field, set()).add(f"{index_prefix}{kind.index}-*")
+        self._known = {name for kind in registry.kinds.values() for name in properties(kind)}
 
     async def search(self, query: Query) -> Hits:
         """Return a page; raise `QueryError` or `StoreUnavailable`."""
         after = None if query.cursor is None else decode_cursor(NAME, query.cursor, int, str, int)
-        conditions = [self._in(query), *map(self._equal, query.where)]
-        bounds = {}
-        if query.since_us is not None:
-            bounds["gte"] = query.since_us // 1000
-        if query.until_us is not None:
-            bounds["lt"] = -(-query.until_us // 1000)  # times are kept to the millisecond
-        if bounds:
-            conditions.append({"range": {"@timestamp": {**bounds, "format": "epoch_millis"}}})
-        if query.words:
-            conditions += await self._contain(query.words)
+        conditions = await self._conditions(query)
 
         async def found(size: int) -> dict[str, Any]:
             return await self._call(
@@ -84,6 +91,46 @@ class ElasticsearchStore:
             [{name: hit[name] for name in ("_index", "_id", "_source")} for hit in shown],
             encode_cursor(NAME, *shown[-1]["sort"]) if more else None,
         )
+
+    async def export(self, index: str, file: Path) -> None:
+        """Write an index as it is at one moment into a Parquet file; raise `UnknownIndex` when it is not there."""
+        try:
+            if not matches(self._targets, index) or set(index) & set("*?,"):
+                raise _NotFound
+            await collect(pages(self._call, index), self._registry, index, file)
+        except _NotFound:
+            raise unknown(index, await self._names()) from None
+
+    async def _names(self) -> list[str]:
+        """Return the newest indices that hold documents."""
+        answer = await self._call(
+            "search",
+            index=self._targets,
+            size=0,
+            aggs={"names": {"terms": {"field": "_index", "size": _MAX_NAMES, "order": {"_key": "desc"}}}},
+            ignore_unavailable=True,
+            allow_no_indices=True,
+        )
+        found = answer.get("aggregations", {}).get("names", {}).get("buckets", [])
+        return [bucket["key"] for bucket in found]
+
+    async def aggregate(self, question: Question) -> Aggregation:
+        """Count and measure; raise `QueryError` or `StoreUnavailable`."""
+        return await aggregate(self._call, self._targets, await self._conditions(question.query), question)
+
+    async def _conditions(self, query: Query) -> list[dict[str, Any]]:
+        """Return what a document must fulfil."""
+        conditions = [self._in(query), *map(self._equal, query.where)]
+        bounds = {}
+        if query.since_us is not None:
+            bounds["gte"] = query.since_us // 1000
+        if query.until_us is not None:
+            bounds["lt"] = -(-query.until_us // 1000)  # times are kept to the millisecond
+        if bounds:
+            conditions.append({"range": {"@timestamp": {**bounds, "format": "epoch_millis"}}})
+        if query.words:
+            conditions += await self._contain(query.words)
+        return conditions
 
     def _in(self, query: Query) -> dict[str, Any]:
         escaped = [pattern.replace("\\", "\\\\").replace("?", "\\?") for pattern in query.patterns]
@@ -117,36 +164,46 @@ class ElasticsearchStore:
             if kind in ("keyword", "text")
         ]
         # The fields of the schemas first, should there be too many.
-        strings.sort(key=lambda each: (each[0].removesuffix(".keyword") not in _KNOWN, each[0]))
+        strings.sort(key=lambda each: (each[0].removesuffix(".keyword") not in self._known, each[0]))
         strings = strings[: max(1, _MAX_CLAUSES // (2 * len(words)))]
         return [_any([_part(field, kind, indices, word) for field, kind, indices in strings]) for word in words]
 
     async def _call(self, name: str, **arguments: Any) -> dict[str, Any]:
-        """Ask, a few times while shards are not ready."""
+        """Ask, a few times while shards are not ready; of several searches at once each must succeed."""
         from elasticsearch import ApiError, TransportError
 
         for pause in (*_RETRY_SECS, None):
             try:
-                return dict(await getattr(self._client, name)(**arguments))
+                async with self._turns:
+                    answer = dict(await getattr(self._client, name)(**arguments))
+                failed = next((each for each in answer.get("responses", ()) if "error" in each), None)
+                if failed is None:
+                    return answer
+                status, cause = int(failed["status"]), _cause(failed)
             except ApiError as error:
-                if error.status_code != HTTPStatus.SERVICE_UNAVAILABLE or pause is None:
-                    raise StoreUnavailable(
-                        f"Elasticsearch answered {error.status_code} to a search: {_reason(error)}."
-                    ) from None
+                status, cause = error.status_code, _cause(error.body)
+                cause.setdefault("reason", error.message)
             except TransportError as error:
-                raise StoreUnavailable(f"Elasticsearch cannot be reached: {error.message}.") from None
+                reason = error.message.replace(" ssl:default", "")  # said without TLS too
+                raise StoreUnavailable(f"Elasticsearch cannot be reached: {reason}.") from None
+            reason = str(cause.get("reason")).rstrip(".")[:500]
+            if cause.get("type") == "too_many_buckets_exception":
+                raise QueryError(TOO_MANY_BUCKETS)
+            if status == HTTPStatus.NOT_FOUND:
+                raise _NotFound(f"Elasticsearch does not find it: {reason}.")
+            if status != HTTPStatus.SERVICE_UNAVAILABLE or pause is None:
+                raise StoreUnavailable(f"Elasticsearch answered {status} to a search: {reason}.")
             await asyncio.sleep(pause)
         raise AssertionError("the last try returns or raises")
 
 
-_KNOWN = {name for kind in KINDS.values() for name in properties(kind)}
-
-
-def _reason(error: ApiError) -> str:
-    """Return the first cause that the answer names, else its kind of error."""
-    body = error.body.get("error") if isinstance(error.body, dict) else None
-    causes = body.get("root_cause") if isinstance(body, dict) else None
-    return str(causes[0].get("reason") if causes else error.message).rstrip(".")[:500]
+def _cause(body: Any) -> dict[str, Any]:
+    """Return the first cause that an answer names, its ``type`` and ``reason``; empty when it names none."""
+    error = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return {}
+    causes = error.get("root_cause")
+    return dict(causes[0] if causes else error.get("caused_by", {}))
 
 
 def _any(conditions: list[dict[str, Any]]) -> dict[str, Any]:

@@ -23,19 +23,23 @@ from typing import TYPE_CHECKING, TypeVar
 from gateway.settings import Store as StoreSettings
 from gateway.spool.books import Cursor
 from gateway.spool.record import Documents
-from gateway.store import catalog, refusals, tables
+from gateway.store import catalog, parquet, refusals, tables
+from gateway.store.aggregation import Aggregation, Question
+from gateway.store.buckets import aggregate
 from gateway.store.pages import page
 from gateway.store.query import Hits, Query, StoreUnavailable
+from gateway.store.readers import Readers, submit
 from gateway.store.rows import by_index
+from schemas import BUILT_IN, Registry
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-READERS = 2
 # A checkpoint writes a table's last group again: with DuckDB's own 122,880 rows and 16 MiB commits cost 11 CPU-s a
 # million events, with these 4.
 ROW_GROUP_ROWS = 61_440
 CHECKPOINT_BYTES = 64 << 20
+TEMP_BYTES = "1GiB"
 # Matters by the day: not worth a row in every transaction.
 _WRITTEN_SECS = 3600.0
 _DAY = re.compile(r"-(\d{4})\.(\d\d)\.(\d\d)$")
@@ -45,16 +49,22 @@ T = TypeVar("T")
 class EmbeddedStore:
     """Owns the file; every method that asks it may raise `StoreUnavailable`."""
 
-    def __init__(self, path: Path, settings: StoreSettings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: StoreSettings,
+        clock: Callable[[], float] = time.time,
+        registry: Registry = BUILT_IN,
+    ) -> None:
         """Name the file; `open` opens it. ``clock`` gives seconds since 1970."""
         self._path = path
         self._settings = settings
         self._clock = clock
+        self._registry = registry
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="store-write")
-        self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="store-read")
+        self._readers = Readers(path, self._begin)
         self._root: DuckDBPyConnection | None = None
         self._writer: DuckDBPyConnection | None = None
-        self._searching: set[DuckDBPyConnection] = set()
         self._written: dict[str, float] = {}
         self._prepared: set[str] = set()
 
@@ -64,10 +74,7 @@ class EmbeddedStore:
 
     async def close(self) -> None:
         """Close the file when what runs is done; may be called again."""
-        self._reading.shutdown(wait=False, cancel_futures=True)
-        for db in list(self._searching):
-            db.interrupt()  # a search holds up no stop
-        await asyncio.to_thread(self._reading.shutdown)
+        await self._readers.close()  # a search holds up no stop
         with suppress(StoreUnavailable):
             await self._write(self._close)
         self._writing.shutdown(wait=False)
@@ -97,53 +104,43 @@ class EmbeddedStore:
 
     async def refused(self, groups: Sequence[Documents]) -> dict[tuple[int, int], str]:
         """Return the documents that cannot be stored, by number of the group and position, and why."""
-        return await self._write(lambda: refusals.refused(self._connection, groups))
+        return await self._write(lambda: refusals.refused(self._connection, self._registry, groups))
 
     async def drop_before(self, day: date) -> list[str]:
         """Delete the indices of days before ``day`` that were not written since then; return their names."""
         return await self._write(lambda: self._drop_before(day))
 
+    async def remove(self, index: str, ids: Collection[str]) -> int:
+        """Delete documents, and their index with the last one; return how many were there."""
+        return await self._write(lambda: self._remove(index, ids))
+
     async def indices(self) -> list[catalog.Index]:
         """Return all indices by name."""
-        return await self._read(catalog.indices)
+        return await self._readers.ask(catalog.indices)
 
     async def search(self, query: Query) -> Hits:
         """Return a page of documents."""
-        return await self._read(lambda db: page(db, query))
+        return await self._readers.ask(lambda db: page(db, self._registry, query))
+
+    async def aggregate(self, question: Question) -> Aggregation:
+        """Count and measure documents; raise `QueryError` for more buckets than an answer holds."""
+        return await self._readers.ask(lambda db: aggregate(db, self._registry, question))
+
+    async def export(self, index: str, file: Path) -> None:
+        """Write an index as it is at one moment into a Parquet file; raise `UnknownIndex` when it is not there."""
+        await self._readers.ask(lambda db: parquet.write(db, self._registry, index, file))
 
     async def _write(self, call: Callable[[], T]) -> T:
-        return await self._in(self._writing, call)
+        return await asyncio.wrap_future(submit(self._writing, self._path, call))
 
-    async def _read(self, call: Callable[[DuckDBPyConnection], T]) -> T:
-        def run() -> T:
-            if self._root is None:
-                raise StoreUnavailable("The embedded store is not open: ask again in a moment.")
-            with self._root.cursor() as db:
-                self._searching.add(db)
-                try:
-                    _begin_session(db)
-                    db.execute("BEGIN")  # one snapshot for all statements
-                    return call(db)
-                finally:
-                    self._searching.discard(db)
-
-        return await self._in(self._reading, run)
-
-    async def _in(self, pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
-        try:
-            done = pool.submit(self._guarded, call)
-        except RuntimeError:
-            raise StoreUnavailable("The embedded store is closed: the gateway is stopping.") from None
-        return await asyncio.wrap_future(done)
-
-    def _guarded(self, call: Callable[[], T]) -> T:
-        """Call, with the engine's errors as the gateway's."""
-        import duckdb
-
-        try:
-            return call()
-        except duckdb.Error as error:
-            raise StoreUnavailable(f"{self._path} cannot be used: {refusals.one_line(error)}") from None
+    def _begin(self) -> DuckDBPyConnection:
+        """Return a connection that sees one snapshot in all its statements."""
+        root = self._root
+        if root is None:
+            raise StoreUnavailable("The embedded store is not open: ask again in a moment.")
+        db = root.cursor()
+        _begin_session(db)
+        return db.execute("BEGIN")
 
     @property
     def _connection(self) -> DuckDBPyConnection:
@@ -162,6 +159,8 @@ class EmbeddedStore:
                 "threads": self._settings.threads,
                 "memory_limit": self._settings.memory_limit,
                 "temp_directory": str(self._path.with_suffix(".tmp")),
+                # By itself the engine takes nine tenths of what the disk has left, and senders get 429.
+                "max_temp_directory_size": TEMP_BYTES,
                 "checkpoint_threshold": f"{CHECKPOINT_BYTES}B",
                 "preserve_insertion_order": False,
                 "autoinstall_known_extensions": False,
@@ -202,8 +201,8 @@ class EmbeddedStore:
         with _transaction(self._connection) as db:
             for name, rows in found.items():
                 if name not in self._prepared:
-                    tables.prepare(db, name)
-                inserted = refusals.insert(db, name, rows)
+                    tables.prepare(db, self._registry, name)
+                inserted = refusals.insert(db, self._registry, name, rows)
                 indexed += inserted
                 duplicates += len(rows.ids) - inserted
             for name in stale:
@@ -220,12 +219,25 @@ class EmbeddedStore:
         dropped = [name for name, at in self._written.items() if at < since and (_day_of(name) or day) < day]
         with _transaction(self._connection) as db:
             for name in dropped:
-                db.execute(f"DROP TABLE IF EXISTS {tables.quoted(name)}")
-                db.execute("DELETE FROM gateway.indices WHERE name = $1", [name])
-        for name in dropped:
-            del self._written[name]
-        self._prepared.difference_update(dropped)
+                catalog.drop(db, name)
+        self._forget_indices(dropped)
         return sorted(dropped)
+
+    def _remove(self, index: str, ids: Collection[str]) -> int:
+        if index not in self._written:
+            return 0
+        with _transaction(self._connection) as db:
+            removed, left = tables.delete(db, index, ids)
+            if not left:
+                catalog.drop(db, index)
+        if not left:
+            self._forget_indices([index])
+        return removed
+
+    def _forget_indices(self, names: Collection[str]) -> None:
+        for name in names:
+            del self._written[name]
+        self._prepared.difference_update(names)
 
 
 def _begin_session(db: DuckDBPyConnection) -> None:

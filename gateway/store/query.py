@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.errors import GatewayError
 
+if TYPE_CHECKING:
+    from gateway.store.aggregation import Aggregation, Question
+
 MAX_LIMIT = 10_000
+# An engine plans a statement in time and memory that grow with the square of these, and planning cannot be broken off.
+MAX_CONDITIONS = 20
+MAX_PATTERNS = 100
+MAX_PARTS = 20
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# A + that was not escaped in an address arrives as a blank: 12:00:00 01:00.
+_UNESCAPED_PLUS = re.compile(r"(:\d\d(?:[.,]\d+)?) (?=\d\d(?::?\d\d)?$)")
 _MICROSECOND = timedelta(microseconds=1)
 
 
 class QueryError(GatewayError):
     """The question is wrong: change it and ask again."""
+
+
+class UnknownIndex(QueryError):
+    """There is no index of this name; the text names those nearest to it."""
 
 
 class StoreUnavailable(GatewayError):
@@ -48,6 +63,14 @@ class Query:
         for name, _ in self.where:
             if not name:
                 raise QueryError("where has no field, write it as FIELD:VALUE.")
+            check_field("where", name)
+        if len(self.where) + len(self.words) > MAX_CONDITIONS:
+            raise QueryError(
+                f"where is given {len(self.where)} times and q has {len(self.words)} words: "
+                f"together they may be {MAX_CONDITIONS}."
+            )
+        if len(self.patterns) > MAX_PATTERNS:
+            raise QueryError(f"index names {len(self.patterns)} indices or patterns, it may name {MAX_PATTERNS}.")
         _ = self.since_us, self.until_us
 
     @property
@@ -76,6 +99,7 @@ class Hits:
     """A page of documents, newest first, and how many there are in all.
 
     Each hit is ``{"_index", "_id", "_source"}``. ``cursor`` leads to the next page; None: this is the last.
+    Large documents make a page shorter than asked for.
     """
 
     total: int
@@ -88,6 +112,20 @@ class Store(Protocol):
 
     async def search(self, query: Query) -> Hits:
         """Return a page; raise `QueryError` or `StoreUnavailable`."""
+
+    async def aggregate(self, question: Question) -> Aggregation:
+        """Count and measure; raise `QueryError` or `StoreUnavailable`."""
+
+    async def export(self, index: str, file: Path) -> None:
+        """Write an index of one moment (`gateway.store.parquet`); raise `UnknownIndex` or `StoreUnavailable`."""
+
+
+def check_field(parameter: str, name: str) -> None:
+    """Raise `QueryError` for the name of a field that is nested too deep to be looked for."""
+    if name.count(".") >= MAX_PARTS:
+        raise QueryError(
+            f"{parameter} names the field {name[:50]!r}… of {name.count('.') + 1} parts, it may have {MAX_PARTS}."
+        )
 
 
 def encode_cursor(store: str, *place: Any) -> str:
@@ -112,7 +150,7 @@ def _microseconds(name: str, text: str) -> int:
         try:
             number = float(text)
         except ValueError:
-            when = datetime.fromisoformat(text)
+            when = datetime.fromisoformat(_UNESCAPED_PLUS.sub(r"\1+", text))
             return ((when if when.tzinfo else when.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
         size = abs(number)
         unit = 1e6 if size < 1e11 else 1e3 if size < 1e14 else 1 if size < 1e17 else 1e-3

@@ -12,12 +12,13 @@ from gateway.spool.record import DeadLetter, Documents
 from gateway.spool.state import Letter
 from gateway.store import tables
 from gateway.store.rows import DocumentError, Rows, rows
+from schemas import Registry
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
-def refused(db: DuckDBPyConnection, groups: Sequence[Documents]) -> dict[tuple[int, int], str]:
+def refused(db: DuckDBPyConnection, registry: Registry, groups: Sequence[Documents]) -> dict[tuple[int, int], str]:
     """Return which documents fail, by number of the group and position in it, and why; changes nothing."""
     found: dict[tuple[int, int], str] = {}
     for number, group in enumerate(groups):
@@ -25,7 +26,8 @@ def refused(db: DuckDBPyConnection, groups: Sequence[Documents]) -> dict[tuple[i
         pending = [range(len(ids))]
         while pending:
             part = pending.pop()
-            why = _failure(db, group.index, Rows(ids[part.start : part.stop], documents[part.start : part.stop]))
+            one = Rows(ids[part.start : part.stop], documents[part.start : part.stop])
+            why = _failure(db, registry, group.index, one)
             if why is None:
                 continue
             if len(part) == 1:
@@ -36,12 +38,12 @@ def refused(db: DuckDBPyConnection, groups: Sequence[Documents]) -> dict[tuple[i
     return found
 
 
-def insert(db: DuckDBPyConnection, index: str, new: Rows) -> int:
+def insert(db: DuckDBPyConnection, registry: Registry, index: str, new: Rows) -> int:
     """Add rows whose id is not there yet, return how many; raise `DocumentError` for what lies in them."""
     import duckdb
 
     try:
-        return sum(tables.insert(db, index, chunk) for chunk in new.chunks())
+        return sum(tables.insert(db, registry, index, chunk) for chunk in new.chunks())
     except (
         duckdb.DataError,
         duckdb.NotSupportedError,
@@ -56,12 +58,12 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:500]
 
 
-def _failure(db: DuckDBPyConnection, index: str, part: Rows) -> str | None:
+def _failure(db: DuckDBPyConnection, registry: Registry, index: str, part: Rows) -> str | None:
     """Try to insert without keeping it."""
     db.execute("BEGIN")
     try:
-        tables.prepare(db, index)
-        insert(db, index, part)
+        tables.prepare(db, registry, index)
+        insert(db, registry, index, part)
     except DocumentError as error:
         return str(error)
     finally:

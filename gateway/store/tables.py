@@ -1,5 +1,7 @@
 """The tables of the embedded store: one for each daily index, named like it.
 
+A user's field may have any name that does not begin with ``_``: what stands beside it in SQL has one that does.
+
 Columns: ``_key`` (64 bits of the id's MD5, to find an id again without reading all ids), ``_id``,
 ``@timestamp`` (UTC), ``_source`` (the document as in the record), then the known scalar fields of
 the index. A value that does not fit its column is NULL there and stays in ``_source``.
@@ -14,13 +16,12 @@ a file more. A primary key instead of ``_key`` made it 7 at once and 12 at two m
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gateway.store.rows import Rows
-from schemas import KINDS, Column, columns
+from schemas import Column, Registry
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -34,15 +35,13 @@ _TYPES: dict[Column, str] = {
     "boolean": "BOOLEAN",
     "date": "TIMESTAMP",
 }
-_DAY = re.compile(r"-\d{4}\.\d\d\.\d\d$")
 
 
 @lru_cache(maxsize=4096)
-def fields_of(index: str) -> Mapping[str, Column]:
+def fields_of(registry: Registry, index: str) -> Mapping[str, Column]:
     """Return the columns of an index beside the store's own; none for an index of no known kind."""
-    name = _DAY.sub("", index)
-    bases = [kind.index for kind in KINDS.values() if name.endswith(kind.index)]
-    fields = columns(max(bases, key=len)) if bases else {}
+    _, base = registry.split(index)
+    fields = {} if base is None else registry.columns(base)
     return {field: column for field, column in fields.items() if field not in _OWN}
 
 
@@ -56,26 +55,48 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def prepare(db: DuckDBPyConnection, index: str) -> None:
-    """Make the table of an index, or give an older one the columns that came since."""
-    wanted = {**_OWN, **{field: _TYPES[column] for field, column in fields_of(index).items()}}
+def present(db: DuckDBPyConnection, registry: Registry) -> dict[str, dict[str, Column]]:
+    """Return each index with the columns that it has.
+
+    A table from before a field was known, or was of this type, lacks it here: look it up in the document.
+    """
+    query = (
+        "SELECT table_name, map_from_entries(list((column_name, data_type))) FROM duckdb_columns()"
+        " WHERE database_name = 'store' AND schema_name = 'main' GROUP BY table_name"
+    )
+    return {
+        index: {
+            name: column for name, column in fields_of(registry, index).items() if there.get(name) == _TYPES[column]
+        }
+        for index, there in db.execute(query).fetchall()
+    }
+
+
+def prepare(db: DuckDBPyConnection, registry: Registry, index: str) -> None:
+    """Make the table of an index, or give an older one exactly the columns that are known now."""
+    fields = fields_of(registry, index)
+    wanted = {**_OWN, **{field: _TYPES[column] for field, column in fields.items()}}
     definition = ", ".join(f"{quoted(name)} {kind}" for name, kind in wanted.items())
     db.execute(f"CREATE TABLE IF NOT EXISTS {quoted(index)} ({definition})")
-    there = {name for (name,) in db.execute(f"SELECT column_name FROM (DESCRIBE {quoted(index)})").fetchall()}
-    missing = [field for field in fields_of(index) if field not in there]
+    there = dict(db.execute(f"SELECT column_name, column_type FROM (DESCRIBE {quoted(index)})").fetchall())
+    # Not filled from now on, or of another type: known again later it begins anew.
+    for name in there:
+        if there[name] != wanted.get(name):
+            db.execute(f"ALTER TABLE {quoted(index)} DROP COLUMN {quoted(name)}")
+    missing = [field for field in fields if there.get(field) != wanted[field]]
     if not missing:
         return
     for field in missing:
         db.execute(f"ALTER TABLE {quoted(index)} ADD COLUMN IF NOT EXISTS {quoted(field)} {wanted[field]}")
     # What was sent before the field was known is found like the rest.
-    taken = ", ".join(f"{quoted(field)} = {_value(index, field)}" for field in missing)
+    taken = ", ".join(f"{quoted(field)} = {_value(fields, field)}" for field in missing)
     db.execute(
-        f"UPDATE {quoted(index)} SET {taken} FROM (SELECT rowid AS old, {_read(index)} AS v"
-        f" FROM {quoted(index)}) WHERE {quoted(index)}.rowid = old"
+        f"UPDATE {quoted(index)} SET {taken} FROM (SELECT rowid AS _old, {_read(fields)} AS _v"
+        f" FROM {quoted(index)}) WHERE {quoted(index)}.rowid = _old"
     )
 
 
-def insert(db: DuckDBPyConnection, index: str, new: Rows) -> int:
+def insert(db: DuckDBPyConnection, registry: Registry, index: str, new: Rows) -> int:
     """Add rows whose id is not there yet; return how many that were."""
     ids = b"\n".join(new.ids).decode()
     documents = b"\n".join(new.documents).decode()
@@ -85,32 +106,54 @@ def insert(db: DuckDBPyConnection, index: str, new: Rows) -> int:
         f"SELECT count(*) FROM {table} WHERE _key IN (SELECT md5_number_lower(unnest(string_split($1, chr(10)))))",
         [ids],
     ).fetchall()[0]
-    only_new = f"WHERE NOT EXISTS (SELECT 1 FROM {table} AS old WHERE old._key = new._key AND old._id = new._id)"
-    fields = fields_of(index)
-    values = "".join(f", {_value(index, field)}" for field in fields)
-    received = f"{_value(index, 'received_at')}, " if "received_at" in fields else ""
+    only_new = f"WHERE NOT EXISTS (SELECT 1 FROM {table} AS _old WHERE _old._key = _new._key AND _old._id = _new._id)"
+    fields = fields_of(registry, index)
+    values = "".join(f", {_value(fields, field)}" for field in fields)
+    received = f"{_value(fields, 'received_at')}, " if "received_at" in fields else ""
     names = ", ".join(map(quoted, (*_OWN, *fields)))
     db.execute(
         f"INSERT INTO {table} ({names})"
-        f" SELECT _key, _id, coalesce(v.\"@timestamp\" AT TIME ZONE 'UTC', {received}'epoch'), _source{values}"
-        f" FROM (SELECT *, {_read(index)} AS v FROM ("
+        f" SELECT _key, _id, coalesce(_v.\"@timestamp\" AT TIME ZONE 'UTC', {received}'epoch'), _source{values}"
+        f" FROM (SELECT *, {_read(fields)} AS _v FROM ("
         "  SELECT *, md5_number_lower(_id) AS _key FROM ("
         "   SELECT unnest(string_split($1, chr(10))) AS _id, unnest(string_split($2, chr(10))) AS _source)"
-        f" ) AS new {only_new if known else ''})",
+        f" ) AS _new {only_new if known else ''})",
         [ids, documents],
     )
     (inserted,) = db.fetchall()[0]
     return int(inserted)
 
 
-def _read(index: str) -> str:
+def delete(db: DuckDBPyConnection, index: str, ids: Collection[str]) -> tuple[int, bool]:
+    """Delete rows; return how many, and whether others are left."""
+    db.execute(f"DELETE FROM {quoted(index)} WHERE _id IN (SELECT unnest($1))", [list(ids)])
+    (removed,) = db.fetchall()[0]
+    return int(removed), bool(db.execute(f"SELECT 1 FROM {quoted(index)} LIMIT 1").fetchall())
+
+
+def selection(registry: Registry, index: str, there: Mapping[str, Column]) -> str:
+    """Return the query for all rows: `_id`, `@timestamp`, the known fields, `_source`; ``there`` as from `present`."""
+    fields = fields_of(registry, index)
+    values = "".join(
+        f"{quoted(field)}, " if field in there else f"{_looked_up(field, column)} AS {quoted(field)}, "
+        for field, column in fields.items()
+    )
+    return f'SELECT _id, "@timestamp", {values}_source FROM {quoted(index)}'
+
+
+def _looked_up(field: str, column: Column) -> str:
+    zone = " AT TIME ZONE 'UTC'" if column == "date" else ""
+    return f"struct_extract({_read({field: column})}, {literal(field)}){zone}"
+
+
+def _read(fields: Mapping[str, Column]) -> str:
     """Return the expression that reads the known fields of a document, NULL for those of another type."""
     # Read with its zone: a plain TIMESTAMP would drop the offset of `10:00+02:00`.
-    types = {field: _TYPES[column] for field, column in fields_of(index).items()} | {"@timestamp": "TIMESTAMP"}
+    types = {field: _TYPES[column] for field, column in fields.items()} | {"@timestamp": "TIMESTAMP"}
     structure = {name: "TIMESTAMPTZ" if kind == "TIMESTAMP" else kind for name, kind in types.items()}
     return f"json_transform(_source, {literal(json.dumps(structure))})"
 
 
-def _value(index: str, field: str) -> str:
-    zone = " AT TIME ZONE 'UTC'" if fields_of(index)[field] == "date" else ""
-    return f"v.{quoted(field)}{zone}"
+def _value(fields: Mapping[str, Column], field: str) -> str:
+    zone = " AT TIME ZONE 'UTC'" if fields[field] == "date" else ""
+    return f"_v.{quoted(field)}{zone}"

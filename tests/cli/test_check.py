@@ -11,12 +11,14 @@ from tests.elasticsearch_node.client import EsClient
 from tests.elasticsearch_node.ports import free_port
 from tests.gateway_process import ROOT
 
+pytestmark = pytest.mark.process
 
-def check(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run ``gateway check`` in a folder of its own."""
+
+def check(folder: Path, *arguments: str, word: str = "check", **env: str) -> subprocess.CompletedProcess[str]:
+    """Run ``gateway check``, or another word, in a folder of its own."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY", "ELASTICSEARCH"))}
     return subprocess.run(
-        [sys.executable, "-m", "gateway", "check", *arguments],
+        [sys.executable, "-m", "gateway", word, *arguments],
         cwd=folder,
         env={**clean, "PYTHONPATH": str(ROOT), **env},
         capture_output=True,
@@ -61,6 +63,25 @@ def test_settings_that_do_not_fit_together(tmp_path: Path, settings: str, told: 
     assert ended.returncode == 1
     assert told in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_mistakes_of_all_sorts_are_told_at_once(tmp_path: Path) -> None:
+    """A value of the wrong type hides neither what does not fit together nor a file that is not there."""
+    (tmp_path / "gateway.yaml").write_text(
+        "tcp: {tls: {certificate: none.pem, key: none.pem}}\n"
+        "spool: {max_bytes: many}\n"
+        "events: {naive_timezone: Mars}\n"
+        "enrichment: {latency: {fast: 500}}\n"
+        "schemas: {files: [none.py]}\n"
+        "elasticsearch: {urls: ['https://127.0.0.1:1'], ca_certs: none.pem}\n"
+    )
+    ended = check(tmp_path, "--connect", GATEWAY_HTTP__PORT="many")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    lines = ended.stderr.splitlines()
+    told = [
+        "http.port", "spool.max_bytes", "'Mars'", "enrichment.latency", "tcp.tls", "none.py", "elasticsearch.ca_certs",
+    ]  # fmt: skip
+    assert [sum(each in line for line in lines) for each in told] == [1] * len(lines), lines
 
 
 def test_an_open_listener_is_warned_of(tmp_path: Path) -> None:

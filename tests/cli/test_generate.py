@@ -1,70 +1,21 @@
 import os
+import re
 import signal
-import socket
+import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
 
-import orjson
 import pytest
-import typer
-from typer.testing import CliRunner, Result
 
-from gateway.cli import generate as module
-from gateway.cli.generate import generate
-from gateway.cli.traffic import Scenario
+from gateway.cli.generate import command
+from gateway.cli.generate.run import Pace
+from gateway.cli.traffic import Scenario, models
+from gateway.cli.traffic.trained.traffic import DEGRADING
+from schemas import BUILT_IN
+from tests.cli.line_server import Server, run
+from tests.documents import Document
+from tests.gateway_process import ROOT
 
-app = typer.Typer()
-app.command()(generate)
-
-
-class Server:
-    """A TCP server that keeps every line and the time it came; `behave` replaces its reading."""
-
-    def __init__(self, behave: Callable[[socket.socket], None] | None = None) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._behave = behave or self._read
-        self.port: int = self._listener.getsockname()[1]
-        self.data = b""
-        self.times: list[float] = []
-        self.first = threading.Event()
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        try:
-            peer, _ = self._listener.accept()
-        except OSError:
-            return
-        with peer:
-            self._behave(peer)
-
-    def _read(self, peer: socket.socket) -> None:
-        while data := peer.recv(65536):
-            self.data += data
-            self.times.extend([time.monotonic()] * data.count(b"\n"))
-            self.first.set()
-
-    def events(self) -> list[dict[str, Any]]:
-        assert self.data.endswith(b"\n")
-        return [orjson.loads(line) for line in self.data.splitlines()]
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(10)
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.close()
-
-
-def run(*words: str, port: int | None = None) -> Result:
-    return CliRunner().invoke(app, [*words, *(("--port", str(port)) if port else ())])
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 
 def test_batch_sends_exactly_that_many(server: Server) -> None:
@@ -99,6 +50,7 @@ def test_without_seed_no_repetition(server: Server) -> None:
 
 
 @pytest.mark.parametrize(("rate", "duration"), [(40, 1.5), (5000, 1.0)])
+@pytest.mark.waits
 def test_rate_is_kept(server: Server, rate: int, duration: float) -> None:
     """A run has exactly rate times duration events, evenly over its time."""
     result = run("--continuous", "--rate", str(rate), "--duration", str(duration), port=server.port)
@@ -107,6 +59,26 @@ def test_rate_is_kept(server: Server, rate: int, duration: float) -> None:
     half = server.times[len(server.times) // 2] - server.times[0]
     assert half == pytest.approx(duration / 2, abs=0.15)
     assert server.times[-1] - server.times[0] == pytest.approx(duration, abs=0.2)
+
+
+def test_a_scenario_says_what_to_look_at(server: Server) -> None:
+    """At the start, and in --help, stands what changes and in which fields; without a scenario, nothing."""
+    result = run("--batch", "5", "--scenario", "degradation", port=server.port)
+    (said,) = result.stderr.splitlines()
+    assert said == f"Scenario degradation: {Scenario.DEGRADATION.shows}."
+    assert " ".join(DEGRADING) in said
+    assert f"{models.DEGRADING.name} {models.DEGRADING.versions[1]}" in said
+    text = re.sub(r"[\s│]", "", run("--help").stdout)
+    assert all("".join(each.shows.split()) in text for each in Scenario)
+    table = Document(ROOT / "docs" / "operating.md").table("## Invented traffic")
+    assert [f"`{each}`" for each in Scenario] == [name for name, *_ in table]
+
+
+@pytest.mark.parametrize("scenario", Scenario)
+def test_what_a_scenario_names_are_fields(scenario: Scenario) -> None:
+    """Each field that the sentence about a scenario names is one of documents in the store."""
+    named = set(re.findall(r"[a-z]+(?:_[a-z]+)+", scenario.shows)) - {"fraud_detector"}
+    assert named <= {*BUILT_IN.columns("ml-metrics"), *BUILT_IN.columns("data-quality")}
 
 
 def test_scenario_grows_over_a_batch(server: Server) -> None:
@@ -118,6 +90,7 @@ def test_scenario_grows_over_a_batch(server: Server) -> None:
     assert last > 300
 
 
+@pytest.mark.waits
 def test_scenario_alone_runs_at_its_own_rate(server: Server) -> None:
     """A scenario alone is a continuous run at a rate that fits it."""
     result = run("--scenario", "normal", "--duration", "0.5", port=server.port)
@@ -127,10 +100,33 @@ def test_scenario_alone_runs_at_its_own_rate(server: Server) -> None:
 
 def test_scenario_alone_takes_a_minute() -> None:
     """Without a duration, a scenario alone is planned for 60 seconds; with --continuous it has no end."""
-    plan = module._plan(None, False, None, None, Scenario.DRIFT)
+    plan = command._plan(None, False, None, None, Scenario.DRIFT)
     assert (plan.duration_secs, plan.total) == (60.0, 3000)
-    endless = module._plan(None, True, None, None, Scenario.DRIFT)
+    rising = command._plan(None, False, None, None, Scenario.HIGH_LOAD)
+    assert (rising.duration_secs, rising.total) == (60.0, 31_500)
+    endless = command._plan(None, True, None, None, Scenario.DRIFT)
     assert (endless.duration_secs, endless.total) == (None, None)
+
+
+@pytest.mark.waits
+def test_high_load_rises(server: Server) -> None:
+    """Under high load the rate rises evenly from a twentieth: half-way in time a good quarter has been sent."""
+    result = run("--scenario", "high_load", "--rate", "1000", "--duration", "2", port=server.port)
+    assert result.exit_code == 0, result.stderr
+    assert "Sending 50 to 1,000 events/s for 2 s" in result.stderr
+    assert len(server.events()) == 1050
+    first = server.times[0]
+    quarters = [sum(start <= at - first < start + 0.5 for at in server.times) for start in (0.0, 0.5, 1.0, 1.5)]
+    assert quarters == pytest.approx([84, 203, 322, 441], rel=0.25)
+
+
+def test_pace_and_its_turning_around() -> None:
+    """The moment of the nth event is the second at which n events are due, while it rises and after."""
+    for pace in (Pace(50, 1000, 60), Pace(50, 50, 60), Pace(0.5, 10, 3)):
+        for secs in (0.0, 1.0, 2.9, 30.0, 60.0, 100.0):
+            assert pace.moment(pace.count(secs)) == pytest.approx(secs)
+    assert Pace(50, 1000, 60).count(60) == 31_500
+    assert Pace(50, 1000, 60).count(61) == 32_500
 
 
 def test_verbose_prints_what_is_sent(server: Server) -> None:
@@ -154,63 +150,32 @@ def test_ctrl_c_ends_cleanly(server: Server) -> None:
     thread.join()
     assert result.exit_code == 0, result.stderr
     assert result.stdout.startswith(f"Sent {len(server.events()):,} events in ")
+    assert len(result.stdout.splitlines()) == 1  # the gateway's page may end with it, as in `make demo`
     assert before is signal.getsignal(signal.SIGINT)
 
 
-def test_nobody_listens() -> None:
-    """A refused connection is one sentence that names the address and what to do, and exit code 1."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    result = run("--batch", "10", port=port)
+def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without scikit-learn, --from-sklearn is one sentence with the command that installs it, and exit code 1."""
+    for name in [name for name in sys.modules if name.startswith("gateway.cli.traffic.trained")]:
+        monkeypatch.delitem(sys.modules, name)
+    blocked = {"sklearn", *(name for name in sys.modules if name.startswith("sklearn."))}
+    for name in blocked:
+        monkeypatch.setitem(sys.modules, name, None)
+    result = run("--batch", "5", "--from-sklearn")
     assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (1, "", 1)
-    assert f"127.0.0.1:{port}" in result.stderr
-    assert "0 events were sent" in result.stderr
-    assert "`make run`" in result.stderr
+    assert f"`{sys.executable} -m pip install scikit-learn`" in result.stderr
 
 
-def test_connection_lost() -> None:
-    """A gateway that dies in between is one sentence with the number sent, and exit code 1."""
-
-    def die(peer: socket.socket) -> None:
-        peer.recv(1000)
-
-    server = Server(die)
-    result = run("--continuous", "--rate", "1000", port=server.port)
-    server.close()
-    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
-    assert f"127.0.0.1:{server.port} has closed the connection after " in result.stderr
-    assert "events sent" in result.stderr
-    assert "`gateway serve`" in result.stderr
-
-
-def test_unread_rest_is_noticed() -> None:
-    """A batch that fits into TCP's buffers is not called sent when its reader dies before the end."""
-
-    def die(peer: socket.socket) -> None:
-        peer.recv(10)
-        time.sleep(0.3)
-
-    server = Server(die)
-    result = run("--batch", "100", port=server.port)
-    server.close()
-    assert result.exit_code == 1
-    assert "closed the connection after 100 events" in result.stderr
-
-
-def test_silent_peer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer that never closes is left after a while, and it is said that arrival is not known."""
-    release = threading.Event()
-
-    def hang(peer: socket.socket) -> None:
-        release.wait(10)
-
-    monkeypatch.setattr(module, "_CLOSE_SECS", 0.2)
-    server = Server(hang)
-    result = run("--batch", "10", port=server.port)
-    release.set()
-    server.close()
-    assert result.exit_code == 1
-    assert "not known whether all of the 10 events sent have arrived" in result.stderr
+@pytest.mark.parametrize("words", [("--batch", "300"), ("--scenario", "drift", "--rate", "300", "--duration", "1")])
+@pytest.mark.waits
+def test_from_sklearn(server: Server, words: tuple[str, ...]) -> None:
+    """--from-sklearn goes with a batch and with a rate, sends real models' events, and prints them if asked."""
+    result = run(*words, "--from-sklearn", "--seed", "3", "--verbose", port=server.port)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith(server.data.decode())
+    assert len(server.events()) == 300
+    names = {event["model_name"] for event in server.events() if event.get("type") == "model_inference"}
+    assert names == {"digits", "breast_cancer", "wine", "iris"}
 
 
 @pytest.mark.parametrize(
@@ -246,18 +211,3 @@ def test_help_shows_examples() -> None:
     result = run("--help")
     assert result.exit_code == 0
     assert "gateway generate --batch 1000" in result.stdout
-
-
-@pytest.mark.parametrize(
-    ("host", "shown"),
-    [
-        ("127.0.0.1", "127.0.0.1"),
-        ("localhost", "127.0.0.1"),
-        ("::1", "127.0.0.1"),
-        ("gateway.example", "gateway.example"),
-        ("2001:db8::1", "[2001:db8::1]"),
-    ],
-)
-def test_console_host(host: str, shown: str) -> None:
-    """The link at the end leads to the host sent to."""
-    assert shown == module._console_host(host)

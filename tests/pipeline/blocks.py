@@ -13,6 +13,7 @@ from gateway.pipeline.digest import Digest
 from gateway.pipeline.enrich import Enrichers
 from gateway.settings import Enrichment
 from gateway.spool.record import Draft
+from schemas import BUILT_IN, Registry
 
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC).timestamp()
 MAX_LINE_BYTES = 1024 * 1024
@@ -35,6 +36,7 @@ def new_digest(
     index_prefix: str = "",
     naive_timezone: str = "UTC",
     max_age_days: int | None = 90,
+    registry: Registry = BUILT_IN,
 ) -> Digest:
     """Return a digest with the contract's defaults where nothing else is said."""
     return Digest(
@@ -43,6 +45,7 @@ def new_digest(
         max_line_bytes=max_line_bytes,
         default_kind=default_kind,
         index_prefix=index_prefix,
+        registry=registry,
     )
 
 

@@ -10,8 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.app import make_digest
+from gateway.pipeline.block import Refusal
 from gateway.pipeline.clock import Clock, Moment
+from gateway.settings import Settings
+from schemas import BUILT_IN
 from schemas.fault import Fault
+from tests.pipeline.blocks import new_block
 
 NOW = datetime(2026, 6, 15, 12, 0, 0, 250_000, tzinfo=UTC).timestamp()
 NOW_TEXT = "2026-06-15T12:00:00.250Z"
@@ -145,8 +150,18 @@ def test_unreadable(name: str, sent: Any) -> None:
         (None, "1970-01-01T00:00:00Z", None, ""),
         (10**9, "1970-01-01T00:00:00Z", None, ""),
         (90, "2026-06-15T12:10:00Z", None, ""),
-        (90, "2026-06-15T12:10:01Z", "in_the_future", "events.naive_timezone"),
-        (90, "2026-06-15T14:00:00", "in_the_future", "zone"),
+        (90, "2026-06-15T12:10:01Z", "in_the_future", "clock"),
+        (90, "2026-06-15T14:00:00", "in_the_future", "events.naive_timezone"),
+        (90, "2026-06-15 14:17:00.5", "in_the_future", "events.naive_timezone"),
+        (90, "2026-06-15T14:17:00Z", "in_the_future", "clock"),
+        (90, "2026-06-15T16:17:00+02:00", "in_the_future", "clock"),
+        (90, "2026-06-15T16:00:00+02:00", "in_the_future", "clock"),
+        (90, 1781532000, "in_the_future", "clock"),
+        (90, "1781532000", "in_the_future", "clock"),
+        # Local time of Berlin, Kolkata and Kathmandu, marked as UTC.
+        (90, "2026-06-15T13:59:58Z", "in_the_future", "marked as UTC"),
+        (90, "2026-06-15T17:29:30.123Z", "in_the_future", "marked as UTC"),
+        (90, "2026-06-15T17:45:20+00:00", "in_the_future", "marked as UTC"),
         (90, "2026-07-15T12:00:00Z", "in_the_future", "clock"),
         (90, "9999-12-31T23:59:59.999999-14:00", "in_the_future", "clock"),
         (None, "9999-12-31T23:59:59Z", "in_the_future", "clock"),
@@ -161,6 +176,36 @@ def test_too_far(days: int | None, sent: Any, rule: str | None, hint: str) -> No
     assert isinstance(found, Fault)
     assert (rule, json.dumps(sent)) == (found.rule, found.value)
     assert hint in (found.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("limit", "hint"),
+    [
+        ({}, "set events.max_age_days"),
+        ({"events": {"max_age_days": 7}}, "raise events.max_age_days"),
+        ({"elasticsearch": {"urls": ["http://127.0.0.1:1"]}}, "raise events.max_age_days"),
+        (
+            {"elasticsearch": {"urls": ["http://127.0.0.1:1"], "retention_days": 7}, "events": {"max_age_days": 90}},
+            "raise elasticsearch.retention_days",
+        ),
+    ],
+)
+def test_the_hint_names_the_setting_that_allows_more(limit: dict[str, Any], hint: str) -> None:
+    """Who follows the hint of an event that is too old, whichever limit it broke, has it taken."""
+    event = {"model_name": "m", "timestamp": datetime.fromtimestamp(NOW - 91 * 86400, UTC).isoformat()}
+
+    def refused(settings: dict[str, Any]) -> list[Refusal]:
+        work = make_digest(Settings(**settings), BUILT_IN).block(new_block(event), NOW)
+        work.step()
+        return work.refusals
+
+    (refusal,) = refused(limit)
+    assert hint in (refusal.hint or "")
+    section, setting = hint.split()[1].split(".")
+    followed = {**limit, section: {**limit.get(section, {}), setting: 92}}
+    if section == "elasticsearch":
+        followed["events"] = {"max_age_days": 92}
+    assert refused(followed) == []
 
 
 @pytest.mark.parametrize("sent", ["0001-01-01T00:00:00+14:00", "0001-01-01", "9999-12-31T23:59:59-14:00", "9999-12-31"])

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from gateway.errors import SettingsError
 from gateway.pipeline.enrich import Enrichers
-from gateway.settings import Enrichment
+from gateway.settings import Enrichment, Latency
 from tests.pipeline.blocks import new_digest, store
 
 ADDED = {"confidence_level", "latency_category", "prediction_correct", "prediction_accuracy", "error", "error_type"}
@@ -93,8 +94,22 @@ def test_inference_alone_is_enriched(event: dict[str, Any]) -> None:
 )
 def test_thresholds_without_sense(settings: dict[str, Any], sentence: str) -> None:
     """Thresholds that contradict each other are refused by their name at the start."""
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(SettingsError, match=sentence):
         Enrichers(Enrichment(**settings))
+
+
+def test_every_mistake_in_thresholds_at_once() -> None:
+    """Mistakes of several models are told together; one in the common thresholds is told once, not for each model."""
+    wrong: dict[str, Any] = {"latency": {"slow": 1}}
+    with pytest.raises(SettingsError) as caught:
+        Enrichers(Enrichment(models={"a": {}, "b": wrong, "c": {**wrong, "confidence": {"high": 0.5}}}))
+    told = ["b.latency", "c.confidence", "c.latency"]
+    assert [each.split(": ")[0] for each in caught.value.mistakes] == [f"enrichment.models.{each}" for each in told]
+    with pytest.raises(SettingsError) as caught:
+        Enrichers(Enrichment(latency=Latency(slow=1), models={"a": {}, "b": {}}))
+    (sentence,) = caught.value.mistakes
+    assert sentence.startswith("enrichment.latency: ")
+    assert sentence.endswith(".")
 
 
 def test_own_patterns() -> None:

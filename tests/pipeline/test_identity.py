@@ -113,6 +113,7 @@ def test_resend() -> None:
     assert len(first) == 100
 
 
+@pytest.mark.process
 def test_another_process() -> None:
     """The id is the same in every worker and after every restart."""
     program = f"from tests.pipeline.blocks import store\nprint(store({BY_EVENT_ID!r})[0].id, store({BY_BYTES!r})[0].id)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.errors import SpoolFull
 from gateway.pipeline.intake import Door
@@ -64,6 +65,20 @@ async def test_refused_events_are_written() -> None:
     disk.may_write.set()
     receipt = await new_door(disk).accept(new_block(b"oops"))
     assert (receipt.accepted, len(receipt.refusals), len(disk.drafts[0].dead_letters)) == (0, 1, 1)
+
+
+@pytest.mark.anyio
+async def test_the_first_refusal_is_in_the_log() -> None:
+    """A sender over TCP gets no answer: the log has rule, path, hint and value of the first event refused."""
+    disk = Disk()
+    disk.may_write.set()
+    long = {"model_name": "b", "error": "x" * 1000}
+    with capture_logs() as logs:
+        await new_door(disk).accept(new_block({"model_name": "a", "prediction_confidence": 1.7}, long, b"oops"))
+        await new_door(disk).accept(new_block(long))
+    told = [(each["reason"], each["rule"], each["path"], each["events"]) for each in logs]
+    assert told == [("schema", "less_than_equal", "$.prediction_confidence", 3), ("schema", "bool_type", "$.error", 1)]
+    assert [each["value"] for each in logs] == ["1.7", '"' + "x" * 99]
 
 
 @pytest.mark.anyio

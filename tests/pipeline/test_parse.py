@@ -117,6 +117,24 @@ def test_two_events_on_a_line(line: bytes, is_hinted: bool) -> None:
     assert is_hinted is ("--data-binary" in (refusal.hint or ""))
 
 
+@pytest.mark.parametrize(
+    ("line", "setting"),
+    [
+        (b"POST /v1/events HTTP/1.1\r", "http.port"),
+        (b"GET / HTTP/1.0", "http.port"),
+        (b"POSTED /v1/events", None),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\xe5", "tcp.tls_port"),
+        (b"\x16\x03\x01\x00\x01", "tcp.tls_port"),
+        (b"\xe5", None),
+    ],
+)
+def test_what_came_to_the_wrong_port(line: bytes, setting: str | None) -> None:
+    """HTTP or TLS on the port for plain lines is refused with the port that it belongs to as hint."""
+    _, (refusal,) = parse([line], 0, MIB)
+    assert (refusal.hint is None) is (setting is None)
+    assert setting is None or f"send it to {setting}." in (refusal.hint or "")
+
+
 def test_not_finite_has_a_hint() -> None:
     """Who sends NaN is told what to send instead."""
     _, (refusal,) = parse([b'{"a":NaN}'], 0, MIB)

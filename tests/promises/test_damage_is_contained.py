@@ -95,8 +95,8 @@ def test_any_changed_byte_before_a_start(tmp_path: Path) -> None:
                     assert names(everything(folder, end)) == ["a", "b", "b2", "c", "d", "d2", "d3", "behind"]
                     assert [content[last:]] == [_unflip(each, content[last:]) for each in damaged_files(folder)]
                     continue
-                check_all_but_one(folder, end, 10_000, "behind")
                 assert damaged_files(folder) == []
+                check_all_but_one(folder, end, 10_000, "behind")
                 total = sum(each.accepted for each in again.counts.values())
                 assert sum(map(len, WANTED)) + 1 == total
 
@@ -235,3 +235,22 @@ async def test_damage_is_set_aside_and_reported_once(tmp_path: Path) -> None:
     ((level, documents, letters),) = [(each["log_level"], each["documents"], each["dead_letters"]) for each in logs]
     assert (level, documents, letters) == ("error", 1, 1)
     state.close()
+
+
+@pytest.mark.anyio
+async def test_damage_that_only_a_slow_sink_meets_is_reported_too(tmp_path: Path) -> None:
+    """What goes bad behind the dead letters and before a sink is set aside and logged, once for all sinks."""
+    async with spool_in(tmp_path / "spool" / "0") as spool:
+        for name in ("a", "b", "c"):
+            await spool.append(draft(name))
+        sinks = [spool.reader(name, None) for name in ("slow", "slower")]
+        path = path_of(spool.folder, spool.end.segment)
+        _, _, (start, stop), _ = offsets_of_records(path)
+        flip(path, start + HEADER_BYTES)
+        content = path.read_bytes()[start:stop]
+
+        with capture_logs() as logs:
+            assert [names(rest(reader, spool.end)) for reader in sinks] == [["a", "c"]] * 2
+
+    assert [content] == [each.read_bytes() for each in damaged_files(spool.folder)]
+    assert [(each["log_level"], each["documents"]) for each in logs] == [("error", 1)]

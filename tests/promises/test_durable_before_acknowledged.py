@@ -268,6 +268,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.process
 def test_kill_at_any_moment(tmp_path: Path) -> None:
     """Whatever a gateway that is killed with -9 had acknowledged is there after it, once; its counts fit."""
     chance = random.Random(20)

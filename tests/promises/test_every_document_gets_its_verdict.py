@@ -82,6 +82,7 @@ async def test_on_the_real_node(node: EsClient, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
+@pytest.mark.waits
 async def test_in_a_storm(seed: int, tmp_path: Path) -> None:
     """Whatever odd answers come, each document ends once: indexed, or a dead letter with its bytes."""
     draw = random.Random(seed)

@@ -2,12 +2,12 @@ from typing import Any
 
 import pytest
 
-from schemas import KINDS, Fault
+from schemas import BUILT_IN, Fault
 
 
 def refuse(name: str, event: dict[str, Any]) -> Fault:
     """Give the fault of an event that must have one."""
-    (result,) = KINDS[name].validate([event])
+    (result,) = BUILT_IN.kinds[name].validate([event])
     assert isinstance(result, Fault)
     return result
 
@@ -63,6 +63,6 @@ def test_a_deeply_nested_value_is_a_fault_like_any_other() -> None:
 
 def test_only_the_first_fault_is_told() -> None:
     """Of several faults in one event one is told."""
-    results = KINDS["label"].validate([{}, {"request_id": [], "true_label": []}])
+    results = BUILT_IN.kinds["label"].validate([{}, {"request_id": [], "true_label": []}])
 
     assert [r.path for r in results if isinstance(r, Fault)] == ["$.request_id", "$.request_id"]

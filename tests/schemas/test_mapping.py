@@ -2,18 +2,18 @@ from typing import Any
 
 import pytest
 
-from schemas import KINDS, columns, index_template, json_schema, properties
+from schemas import BUILT_IN, json_schema, properties
 from schemas.types import ReservedName
 
 KEYWORD = {"type": "keyword", "ignore_above": 8191}
 TEXT = {"type": "text", "fields": {"keyword": {"type": "keyword", "ignore_above": 1024}}}
 NOT_INDEXED = {"type": "object", "enabled": False}
-INDICES = sorted({kind.index for kind in KINDS.values()})
+INDICES = sorted(BUILT_IN.indices)
 
 
 def template(index: str) -> dict[str, Any]:
     """Give the template of an index with settings like the defaults."""
-    return index_template(
+    return BUILT_IN.index_template(
         index,
         pattern=f"{index}-*",
         shards=2,
@@ -50,13 +50,13 @@ def template(index: str) -> dict[str, Any]:
 )
 def test_known_fields_are_mapped(name: str, field: str, expected: dict[str, Any]) -> None:
     """A known field is mapped by what it holds."""
-    assert expected == properties(KINDS[name])[field]
+    assert expected == properties(BUILT_IN.kinds[name])[field]
 
 
-@pytest.mark.parametrize("name", list(KINDS))
+@pytest.mark.parametrize("name", list(BUILT_IN.kinds))
 def test_every_document_has_its_stamps_mapped(name: str) -> None:
     """What any document may carry is mapped in every kind."""
-    mapped = properties(KINDS[name])
+    mapped = properties(BUILT_IN.kinds[name])
 
     for field in ("@timestamp", "received_at"):
         assert mapped[field] == {"type": "date"}
@@ -65,10 +65,10 @@ def test_every_document_has_its_stamps_mapped(name: str) -> None:
     assert mapped["timestamp"] == NOT_INDEXED
 
 
-@pytest.mark.parametrize("name", sorted(KINDS.keys() - {"mlflow_event"}))
+@pytest.mark.parametrize("name", sorted(BUILT_IN.kinds.keys() - {"mlflow_event"}))
 def test_no_field_is_forgotten(name: str) -> None:
     """Every field of a schema is mapped, but for the reserved names."""
-    kind = KINDS[name]
+    kind = BUILT_IN.kinds[name]
     taken = {field for field, hint in kind.event.__annotations__.items() if hint != ReservedName}
 
     assert taken <= properties(kind).keys()
@@ -77,7 +77,7 @@ def test_no_field_is_forgotten(name: str) -> None:
 
 def test_an_mlflow_event_is_mapped_under_its_name() -> None:
     """The event as sent is an object whose times are not indexed, in whatever spelling they come."""
-    mapped = properties(KINDS["mlflow_event"])
+    mapped = properties(BUILT_IN.kinds["mlflow_event"])
 
     assert mapped["mlflow_event"]["type"] == "object"
     assert mapped["mlflow_event"]["properties"] == {
@@ -97,7 +97,7 @@ def test_kinds_of_one_index_agree(index: str) -> None:
     """The template of an index maps every field of each kind it holds, in the one way they agree on."""
     mapped = template(index)["template"]["mappings"]["properties"]
 
-    for kind in KINDS.values():
+    for kind in BUILT_IN.kinds.values():
         if kind.index == index:
             assert properties(kind).items() <= mapped.items()
 
@@ -142,7 +142,7 @@ def test_a_template_in_full() -> None:
 
 def test_columns_hold_plain_values_only() -> None:
     """The columns of an index are its known fields without objects, lists and what is not indexed."""
-    assert columns("ml-lineage") == {
+    assert BUILT_IN.columns("ml-lineage") == {
         "@timestamp": "date",
         "received_at": "date",
         "type": "keyword",
@@ -159,27 +159,27 @@ def test_columns_of_an_index_with_two_kinds() -> None:
     """The columns of an index are those of all kinds it holds."""
     expected = {"epoch": "long", "duration_ms": "double", "pipeline": "keyword", "event_category": "keyword"}
 
-    assert expected.items() <= columns("ml-training").items()
-    assert not {"metrics", "parameters", "mlflow_event", "details"} & columns("ml-training").keys()
+    assert expected.items() <= BUILT_IN.columns("ml-training").items()
+    assert not {"metrics", "parameters", "mlflow_event", "details"} & BUILT_IN.columns("ml-training").keys()
 
 
 def test_columns_of_inference_include_what_is_added() -> None:
     """What enrichers add has columns like what is sent."""
     expected = {"prediction_correct": "boolean", "prediction_accuracy": "double", "error_message": "text"}
 
-    assert expected.items() <= columns("ml-metrics").items()
+    assert expected.items() <= BUILT_IN.columns("ml-metrics").items()
 
 
 def test_an_unknown_index_is_named() -> None:
     """Asking for an index no kind goes to fails with its name."""
     with pytest.raises(ValueError, match="'ml-other'"):
-        columns("ml-other")
+        BUILT_IN.columns("ml-other")
 
 
-@pytest.mark.parametrize("name", list(KINDS))
+@pytest.mark.parametrize("name", list(BUILT_IN.kinds))
 def test_the_json_schema_describes_every_field(name: str) -> None:
     """A kind's JSON schema takes further fields and says a sentence on each of its own."""
-    schema = json_schema(KINDS[name])
+    schema = json_schema(BUILT_IN.kinds[name])
 
     assert schema["additionalProperties"] is True
     for field, described in schema["properties"].items():
@@ -188,7 +188,7 @@ def test_the_json_schema_describes_every_field(name: str) -> None:
 
 def test_the_json_schema_is_true_to_strictness() -> None:
     """The JSON schema says which fields are required, and that numbers may be spelled as strings."""
-    schema = json_schema(KINDS["model_inference"])
+    schema = json_schema(BUILT_IN.kinds["model_inference"])
 
     assert schema["required"] == ["model_name"]
     assert {"type": "null"} in schema["properties"]["region"]["anyOf"]

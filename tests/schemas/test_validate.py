@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import KINDS, Fault
+from schemas import BUILT_IN, Fault
 
 FULL: dict[str, dict[str, Any]] = {
     "model_inference": {
@@ -100,44 +100,46 @@ FULL: dict[str, dict[str, Any]] = {
         "message": "accuracy fell",
         "details": {"window": "1h"},
     },
+    "verification": {"verify_id": "v-1", "via": "tcp"},
 }
 REQUIRED = {
     "model_inference": {"model_name"},
     "mlflow_event": {"event_type"},
     "label": {"request_id", "true_label"},
+    "verification": {"verify_id"},
 }
 
 
 def refuse(name: str, event: dict[str, Any]) -> Fault:
     """Give the fault of an event that must have one."""
-    (result,) = KINDS[name].validate([event])
+    (result,) = BUILT_IN.kinds[name].validate([event])
     assert isinstance(result, Fault)
     return result
 
 
-@pytest.mark.parametrize("name", list(KINDS))
+@pytest.mark.parametrize("name", list(BUILT_IN.kinds))
 def test_a_full_event_is_given_back_as_sent(name: str) -> None:
     """An event with every field, and with fields nobody knows, is taken as it is."""
     event = FULL[name] | {"timestamp": "whenever", "extra": {"deep": [1, "a", None]}}
 
-    assert [event] == KINDS[name].validate([event])
+    assert [event] == BUILT_IN.kinds[name].validate([event])
 
 
-@pytest.mark.parametrize("name", list(KINDS))
+@pytest.mark.parametrize("name", list(BUILT_IN.kinds))
 def test_null_is_taken_in_every_optional_field(name: str) -> None:
     """A `null` in an optional field is kept, and is no fault."""
     required = REQUIRED.get(name, set())
     event = {key: value if key in required else None for key, value in FULL[name].items()}
 
-    assert [event] == KINDS[name].validate([event])
+    assert [event] == BUILT_IN.kinds[name].validate([event])
 
 
-@pytest.mark.parametrize("name", list(KINDS))
+@pytest.mark.parametrize("name", list(BUILT_IN.kinds))
 def test_absent_fields_are_not_added(name: str) -> None:
     """The required fields are enough, and nothing is added to them."""
     event = {key: FULL[name][key] for key in REQUIRED.get(name, set())}
 
-    assert [event] == KINDS[name].validate([event])
+    assert [event] == BUILT_IN.kinds[name].validate([event])
 
 
 @pytest.mark.parametrize("declared", ["logstash", 3, True, None, ["a"], {"a": 1}])
@@ -145,7 +147,7 @@ def test_any_type_is_kept(declared: object) -> None:
     """An unknown `type` of any JSON type is kept as sent."""
     event = {"type": declared, "message": "m"}
 
-    assert [event] == KINDS["log"].validate([event])
+    assert [event] == BUILT_IN.kinds["log"].validate([event])
 
 
 @pytest.mark.parametrize(
@@ -188,7 +190,7 @@ def test_a_wrong_value_is_refused(name: str, field: str, sent: object, rule: str
 
 @pytest.mark.parametrize("field", ["_id", "_index", "_source", "_type", "_routing"])
 @pytest.mark.parametrize("value", ["x", None])
-@pytest.mark.parametrize("name", list(KINDS))
+@pytest.mark.parametrize("name", list(BUILT_IN.kinds))
 def test_reserved_names_are_refused(name: str, field: str, value: object) -> None:
     """A top-level name that Elasticsearch keeps for itself is refused in every kind."""
     fault = refuse(name, FULL[name] | {field: value})
@@ -200,12 +202,12 @@ def test_reserved_names_are_free_further_down() -> None:
     """Below the top level, a reserved name is a name like any other."""
     event = {"event_type": "x", "details": {"_id": 1}}
 
-    assert [event] == KINDS["mlflow_event"].validate([event])
+    assert [event] == BUILT_IN.kinds["mlflow_event"].validate([event])
 
 
 def test_an_empty_block_is_fine() -> None:
     """A block without events gives no results."""
-    assert KINDS["log"].validate([]) == []
+    assert BUILT_IN.kinds["log"].validate([]) == []
 
 
 @given(st.lists(st.booleans(), max_size=30))
@@ -213,7 +215,7 @@ def test_neighbours_are_unharmed(goods: list[bool]) -> None:
     """Each event of a block gets its own verdict at its own position, whatever its neighbours are."""
     events = [{"model_name": str(n), "error": False if good else n} for n, good in enumerate(goods)]
 
-    results = KINDS["model_inference"].validate(events)
+    results = BUILT_IN.kinds["model_inference"].validate(events)
 
     assert goods == [not isinstance(result, Fault) for result in results]
     for event, result in zip(events, results, strict=True):
@@ -224,5 +226,5 @@ def test_the_events_sent_are_left_alone() -> None:
     """Checking an event changes its copy and not the event."""
     event = {"model_name": 3, "inference_time_ms": "25"}
 
-    assert KINDS["model_inference"].validate([event]) == [{"model_name": "3", "inference_time_ms": 25}]
+    assert BUILT_IN.kinds["model_inference"].validate([event]) == [{"model_name": "3", "inference_time_ms": 25}]
     assert event == {"model_name": 3, "inference_time_ms": "25"}

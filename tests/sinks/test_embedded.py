@@ -98,6 +98,7 @@ async def until(condition: Callable[[], Awaitable[bool] | bool], secs: float = 1
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.waits
 async def test_soon(tmp_path: Path) -> None:
     """An event shows well within two seconds, the first and those behind it."""
     async with running(tmp_path) as rig:
@@ -203,6 +204,7 @@ async def test_dead_letters_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert rig.books() == {"indexed": 2, "dead_letters": 1}
 
 
+@pytest.mark.waits
 async def test_engine_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the engine fails, before its commit or after, the sink retries; in the end all is there once."""
     failures = ["before", "after", "before", "unforeseen"]
@@ -313,6 +315,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.process
 async def test_kill(tmp_path: Path) -> None:
     """Killed again and again while it commits, the sink brings every event into the store once."""
     rig = Rig(tmp_path)

@@ -167,6 +167,7 @@ def fail(intake: FakeIntake, error: Exception) -> Callable[[], None]:
     ],
     ids=["slow", "full", "SpoolFull", "SpoolUnavailable"],
 )
+@pytest.mark.waits
 async def test_backpressure(block: Callable[[FakeIntake], Callable[[], None]]) -> None:
     """While nothing can be taken the sender is held up, little is held in memory, and later nothing is missing."""
     intake = FakeIntake()
@@ -192,6 +193,7 @@ async def test_backpressure(block: Callable[[FakeIntake], Callable[[], None]]) -
     assert source.held == 0
 
 
+@pytest.mark.waits
 async def test_all_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a bound for all connections none is read from, new ones neither, until half is on disk."""
     monkeypatch.setattr(tcp, "HELD_BYTES", 300_000)

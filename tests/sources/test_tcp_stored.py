@@ -57,6 +57,7 @@ async def test_cut(tmp_path: Path) -> None:
     assert (len(documents), letter.reason, letter.data) == (1, "cut", b'{"message":')
 
 
+@pytest.mark.waits
 async def test_a_full_spool_loses_nothing(tmp_path: Path) -> None:
     """When the spool is full the sender waits; when there is room again everything arrives, in order and once."""
     lines = [json.dumps({"message": "x" * 1000, "n": n}).encode() for n in range(12_000)]

@@ -8,7 +8,7 @@ import pytest
 from gateway.errors import FormatVersionError, GatewayError
 from gateway.spool.books import Cursor
 from gateway.spool.segment import Position
-from gateway.spool.state import Letter, Parked, State
+from gateway.spool.state import VERSION, Letter, Parked, State, version_of
 from tests.spool.building import letter
 
 CURSOR = Cursor(Position(5, 100), 7, 20, 2, 9, 1, 3, 4, 1, 0)
@@ -237,16 +237,36 @@ def test_a_newer_file_is_refused_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite3"
     State(path, 0).close()
     db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version=2")
+    db.execute("PRAGMA user_version=99")
     db.close()
 
     with pytest.raises(FormatVersionError) as raised:
         State(path, 0)
 
-    assert (
-        f"{path} has format version 2, this gateway reads up to 1: start a newer version, or name another data_dir."
-        == str(raised.value)
+    assert str(raised.value) == (
+        f"{path} has format version 99, this gateway reads up to {VERSION}: "
+        "start a newer version, or name another data_dir."
     )
+
+
+def test_the_version_is_read_without_opening_the_file(tmp_path: Path) -> None:
+    """What a look at the file says is what SQLite says, from the first moment on, also while it is in use."""
+    path = tmp_path / "state.sqlite3"
+    assert version_of(path) == 0
+    state = State(path, 0)
+    assert version_of(path) == VERSION
+    state.close()
+    assert version_of(path) == VERSION
+    path.write_bytes(b"no database" * 1000)
+    assert version_of(path) == 0
+
+
+@pytest.mark.anyio
+async def test_letters_are_grouped_by_an_index(held: Held) -> None:
+    """How many letters there are of each reason, path and rule, and since when, is read from an index alone."""
+    asked = "SELECT reason, path, rule, count(*), min(at), max(at) FROM letters GROUP BY reason, path, rule"
+    plan = await held.state.run(lambda: held.state._db.execute(f"EXPLAIN QUERY PLAN {asked}").fetchall())
+    assert [step[-1] for step in plan] == ["SCAN letters USING COVERING INDEX letters_by_rule"]
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:

@@ -13,10 +13,13 @@ import pytest
 from gateway.errors import FormatVersionError
 from gateway.spool.books import Cursor
 from gateway.spool.segment import Position
-from gateway.store import tables
+from gateway.store import pages
 from gateway.store.embedded import EmbeddedStore
-from gateway.store.query import Query, StoreUnavailable
+from gateway.store.query import MAX_PARTS, Query, StoreUnavailable
 from gateway.store.rows import DocumentError, Rows
+from schemas import BUILT_IN, Kind, Registry
+from schemas.event import Event
+from schemas.types import Number, Text
 from tests.store.documents import SETTINGS, fill, group
 
 pytestmark = pytest.mark.anyio
@@ -57,6 +60,7 @@ ODD: dict[str, bytes] = {
     "NUL": rb'{"@timestamp":"2026-11-20T10:00:00Z","model_name":"a\u0000b","x\u0000":"\u0000"}',
     "long": b'{"@timestamp":"2026-11-20T10:00:00Z","model_name":"' + b"x" * (1 << 20) + b'"}',
     "deep": orjson.dumps({"@timestamp": TIME, "deep": nested(200)}),
+    "nested": orjson.dumps({"@timestamp": TIME, "nested": nested(MAX_PARTS - 1)}),
     "deep list": b'{"@timestamp":"2026-11-20T10:00:00Z","deep":' + b"[" * 200 + b"]" * 200 + b"}",
     "beyond 64 bits": b'{"@timestamp":"2026-11-20T10:00:00Z","inference_time_ms":1e300,"n":123456789012345678901234}',
     "largest integers": b'{"@timestamp":"2026-11-20T10:00:00Z","n":18446744073709551615,"m":-9223372036854775808}',
@@ -91,7 +95,7 @@ async def test_odd_documents(store: EmbeddedStore, tmp_path: Path) -> None:
         ("model_name", "x'y", ["quotes"]),
         ("model_name", "a\0b", ["NUL"]),
         ("ключ", "日本 😀 \u2028 \x7f \ufeff", ["Unicode"]),
-        ("deep." + ".".join("k" * 200), "1", ["deep"]),
+        ("nested." + ".".join("k" * (MAX_PARTS - 1)), "1", ["nested"]),
         ("type", "b", ["wrong types"]),
     ],
 )
@@ -186,6 +190,31 @@ async def test_retention(tmp_path: Path) -> None:
     await store.close()
 
 
+async def test_remove(store: EmbeddedStore) -> None:
+    """Documents are deleted by id; with the last one goes the index, which the next document makes anew."""
+    other = "ml-metrics-2026.11.21"
+    await fill(store, [group(INDEX, ("a", {}), ("b", {}), ("c", {})), group(other, ("a", {}))])
+    assert await store.remove(INDEX, ["a", "c", "unknown"]) == 2
+    assert await store.remove(INDEX, ["a"]) == 0
+    assert [(index.name, index.documents) for index in await store.indices()] == [(INDEX, 1), (other, 1)]
+    assert await store.remove(INDEX, ["b"]) == 1
+    assert [index.name for index in await store.indices()] == [other]
+    assert await store.remove(INDEX, ["b"]) == 0
+    await fill(store, [group(INDEX, ("b", {"model_name": "anew"}))])
+    await store.close()
+
+
+async def test_remove_survives(store: EmbeddedStore) -> None:
+    """What was removed is not there after the file was opened again."""
+    await fill(store, [group(INDEX, ("a", {}), ("b", {}))])
+    await store.remove(INDEX, ["a"])
+    await store.open()
+    assert await store.remove(INDEX, ["a", "b"]) == 1
+    await store.open()
+    assert await store.indices() == []
+    await store.close()
+
+
 async def test_newer_file(store: EmbeddedStore, tmp_path: Path) -> None:
     """A file of a newer version is refused in one sentence and left alone."""
     await store.close()
@@ -203,21 +232,67 @@ async def test_foreign_file(tmp_path: Path) -> None:
         await EmbeddedStore(path, SETTINGS).open()
 
 
-async def test_new_fields(store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A field that a newer version knows is found in older documents and newer ones, before a write and after."""
-    real = tables.fields_of(INDEX)
-    tables.fields_of.cache_clear()
-    with monkeypatch.context() as patch:
-        patch.setattr(tables, "columns", lambda _: {k: v for k, v in real.items() if k != "region"})
-        await fill(store, [group(INDEX, ("old", {"region": "eu"}))])
-        tables.fields_of.cache_clear()
+class Older(Event, total=False):
+    """A prediction as an older version knows it."""
+
+    model_name: Text
+
+
+class Other(Event, total=False):
+    """A prediction with a field of another type."""
+
+    region: Number
+
+
+async def opened(path: Path, event: Any = None) -> EmbeddedStore:
+    """Open a store, one that knows predictions as this TypedDict."""
+    registry = BUILT_IN if event is None else Registry([Kind("model_inference", "", "ml-metrics", event)])
+    store = EmbeddedStore(path / "store.duckdb", SETTINGS, registry=registry)
     await store.open()
+    return store
+
+
+async def test_new_fields(tmp_path: Path) -> None:
+    """A field that a newer version knows is found in older documents and newer ones, before a write and after."""
+    older = await opened(tmp_path, Older)
+    await fill(older, [group(INDEX, ("old", {"region": "eu"}))])
+    await older.close()
+    store = await opened(tmp_path)
     assert len(await sources(store, where=(("region", "eu"),))) == 1
     await fill(store, [group(INDEX, ("new", {"region": "eu"}))])
     assert len(await sources(store, where=(("region", "eu"),))) == 2
     await store.close()
     with duckdb.connect(tmp_path / "store.duckdb") as db:
         assert db.execute(f"SELECT count(*) FROM \"{INDEX}\" WHERE region = 'eu'").fetchall() == [(2,)]
+
+
+async def test_a_field_forgotten_and_known_again(tmp_path: Path) -> None:
+    """What was written while a field was not known is found once it is."""
+    for number, event in enumerate((None, Older)):
+        store = await opened(tmp_path, event)
+        await fill(store, [group(INDEX, (f"{number}", {"region": "eu"}))])
+        assert len(await sources(store, where=(("region", "eu"),))) == number + 1
+        await store.close()
+    store = await opened(tmp_path)
+    assert len(await sources(store, where=(("region", "eu"),))) == 2
+    await fill(store, [group(INDEX, ("2", {"region": "eu"}))])
+    assert len(await sources(store, where=(("region", "eu"),))) == 3
+    await store.close()
+
+
+async def test_a_field_of_another_type(tmp_path: Path) -> None:
+    """A field that changes its type is read anew, also from older documents; others stay found."""
+    store = await opened(tmp_path)
+    await fill(store, [group(INDEX, ("a", {"region": "eu"}), ("b", {"region": "7.0"}))])
+    await store.close()
+    store = await opened(tmp_path, Other)
+    assert len(await sources(store, where=(("region", "eu"),))) == 1
+    await fill(store, [group(INDEX, ("c", {"region": 7}))])
+    assert len(await sources(store, where=(("region", "7"),))) == 2
+    assert await sources(store, where=(("region", "eu"),)) == []
+    await store.close()
+    with duckdb.connect(tmp_path / "store.duckdb") as db:
+        assert db.execute(f'SELECT region FROM "{INDEX}" ORDER BY _id').fetchall() == [(None,), (7.0,), (7.0,)]
 
 
 async def test_columns(store: EmbeddedStore, tmp_path: Path) -> None:
@@ -234,6 +309,24 @@ async def test_columns(store: EmbeddedStore, tmp_path: Path) -> None:
         assert bad_row == ("2026-11-20 10:00:00", '{"a":[1]}', None, None)
         label_row = db.execute('SELECT labelled_at::VARCHAR FROM "ml-labels-2026.11.20"').fetchall()
         assert label_row == [("2026-11-20 08:00:00",)]
+
+
+async def test_large_documents(store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of large documents is shorter than asked for, and its cursor leads on: each comes once."""
+    monkeypatch.setattr(pages, "PAGE_BYTES", 1 << 20)
+    large = [(f"{n}", {"@timestamp": TIME, "n": n, "text": "x" * 100_000}) for n in range(120)]
+    await fill(store, [group(INDEX, *large, *((f"small {n}", {"@timestamp": TIME}) for n in range(300)))])
+    found: list[str] = []
+    lengths: list[int] = []
+    cursor = None
+    while cursor or not lengths:
+        hits = await store.search(Query(limit=1000, cursor=cursor))
+        assert hits.total == 420
+        found += [hit["_id"] for hit in hits.hits]
+        cursor = hits.cursor
+        lengths.append(len(hits.hits))
+    assert sorted(found) == sorted([f"{n}" for n in range(120)] + [f"small {n}" for n in range(300)])
+    assert lengths == [50, 50, 50, 270]
 
 
 async def test_unknown_index(store: EmbeddedStore) -> None:
@@ -263,3 +356,13 @@ async def test_closed(store: EmbeddedStore) -> None:
     await store.close()
     with pytest.raises(StoreUnavailable, match="closed"):
         await store.search(Query())
+
+
+async def test_room_on_disk(tmp_path: Path) -> None:
+    """A question may not fill the disk, which the spool needs: by itself the engine takes nine tenths of it."""
+    store = EmbeddedStore(tmp_path / "store.duckdb", SETTINGS)
+    await store.open()
+    asked = "SELECT current_setting('max_temp_directory_size'), current_setting('temp_directory')"
+    (found,) = await store._readers.ask(lambda db: db.execute(asked).fetchall())  # no answer shows it
+    assert found == ("1.0 GiB", str(tmp_path / "store.tmp"))
+    await store.close()

@@ -42,8 +42,7 @@ class Predictions:
         event["memory_usage_mb"] = round(model.memory_mb * (0.9 + 0.2 * draw() + effects.load / 200))
         event["data_quality_score"] = round(0.93 + 0.07 * draw() - 0.35 * effects.drift, 3)
         if draw() < effects.error_share:
-            outage = draw() < (0.9 if effects.outage else 0.4)
-            errors = OUTAGE_ERRORS if outage else ERRORS
+            errors = OUTAGE_ERRORS if draw() < effects.outage_share else ERRORS
             event["error_message"], milliseconds = errors[int(draw() * len(errors))]
             event["inference_time_ms"] = round(milliseconds * (1 + 0.05 * draw()), 2)
             return event
@@ -51,9 +50,9 @@ class Predictions:
         event["inference_time_ms"] = round(latency, 2)
         confidence = model.confidences[int(draw() * TABLE_SIZE)]
         accuracy = confidence
-        if new and effects.overconfidence and model.name == DEGRADING.name:
-            confidence = max(model.floor, confidence - effects.confidence_loss)
-            accuracy = confidence - effects.overconfidence
+        if new and effects.degradation and model.name == DEGRADING.name:
+            confidence = max(model.floor, confidence - 0.12 * effects.degradation)
+            accuracy = confidence - 0.25 * effects.degradation
         # Half of the drifted inputs belong to the class that was the rarest, which the model knows least.
         classes = model.classes
         if effects.drift and draw() < 0.5 * effects.drift:

@@ -14,9 +14,30 @@ class Scenario(StrEnum):
     ERRORS = "errors"
 
     @property
+    def shows(self) -> str:
+        """What changes under it, and in which fields one sees it."""
+        return _SHOWS[self]
+
+    @property
     def rate(self) -> float:
-        """Events per second that fit the scenario when no rate is given."""
+        """Events per second that fit the scenario when no rate is given; for high_load those of its end."""
         return 1000.0 if self is Scenario.HIGH_LOAD else 50.0
+
+    @property
+    def first_share(self) -> float:
+        """The part of its rate with which the scenario begins; from there the rate rises evenly."""
+        return 0.05 if self is Scenario.HIGH_LOAD else 1.0
+
+
+_SHOWS = {
+    Scenario.NORMAL: "nothing changes",
+    Scenario.HIGH_LOAD: "more and more events a second; inference_time_ms of every model rises",
+    Scenario.DEGRADATION: "prediction_accuracy and prediction_confidence of one new version fall: "
+    "fraud_detector 2.4.0, with --from-sklearn digits 2.0.0",
+    Scenario.DRIFT: "data_quality_score and prediction_accuracy of every model fall; "
+    "drift_score in data-quality-* rises",
+    Scenario.ERRORS: "the share of predictions with error: true rises from 1% to 30%; error_type says which",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +48,10 @@ class Effects:
     load: float = 0.0
     """Added to CPU and GPU usage, in percent."""
     error_share: float = 0.01
-    outage: bool = False
-    """Errors are those of an outage: timeouts, memory, connections."""
-    confidence_loss: float = 0.0
-    """Taken from the confidence of the degrading version."""
-    overconfidence: float = 0.0
-    """How far the degrading version's accuracy lies below its confidence."""
+    outage_share: float = 0.4
+    """The part of the errors that are those of an outage: timeouts, memory, connections."""
+    degradation: float = 0.0
+    """How far the degrading version has got worse, 0 to 1."""
     drift: float = 0.0
     """How far the inputs have moved from the reference data, 0 to 1."""
 
@@ -42,9 +61,11 @@ def effects(scenario: Scenario, progress: float) -> Effects:
     if scenario is Scenario.HIGH_LOAD:
         return Effects(latency_factor=1 + 5 * progress, load=45 * progress, error_share=0.01 + 0.03 * progress)
     if scenario is Scenario.DEGRADATION:
-        return Effects(confidence_loss=0.12 * progress, overconfidence=0.25 * progress)
+        return Effects(degradation=progress)
     if scenario is Scenario.DRIFT:
         return Effects(drift=progress)
     if scenario is Scenario.ERRORS:
-        return Effects(latency_factor=1 + 0.5 * progress, error_share=0.01 + 0.29 * progress, outage=progress > 0)
+        return Effects(
+            latency_factor=1 + 0.5 * progress, error_share=0.01 + 0.29 * progress, outage_share=0.4 + 0.5 * progress
+        )
     return Effects()

@@ -1,4 +1,4 @@
-// The first page: asks /status and /v1/search every two seconds while it is looked at.
+// The first page: asks /status and /v1/search every two seconds while it is looked at, /v1/schemas once.
 "use strict";
 
 const byId = (id) => document.getElementById(id);
@@ -100,6 +100,20 @@ function showNoEvents(text) {
   byId("empty").firstElementChild.textContent = text;
 }
 
+let listed = false;
+
+async function showIndices() {
+  if (listed) return;
+  listed = true;
+  try {
+    const { schemas } = await ask("/v1/schemas");
+    const patterns = new Set(schemas.map((kind) => kind.index)); // kinds may share one
+    byId("index").append(...[...patterns].map((pattern) => new Option(pattern.replace(/-\*$/, ""), pattern)));
+  } catch {
+    listed = false; // "all" does until the next refresh asks again
+  }
+}
+
 async function refresh() {
   try {
     showStatus(await ask("/status"));
@@ -108,6 +122,7 @@ async function refresh() {
     byId("state").textContent = error instanceof TypeError ? "The gateway does not answer." : error.message;
     return;
   }
+  showIndices();
   const index = byId("index").value;
   const words = byId("words").value.trim();
   const query = new URLSearchParams({ index, limit: "25" });

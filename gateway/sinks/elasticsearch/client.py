@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _BULK = "/_bulk?filter_path=errors,items.*.status,items.*.error"
 _JSON = {"accept": "application/json", "content-type": "application/json"}
 _NDJSON = {"accept": "application/json", "content-type": "application/x-ndjson"}
+_STRANGER = "What answers at elasticsearch.urls is not Elasticsearch."
 _ODD = "Elasticsearch gave an answer to a bulk request that is not one"
 # For this long Elasticsearch waits for a shard that is not there before it says so. Its own minute is
 # as long as our patience with the whole request, and one such shard would fail all its neighbours.
@@ -121,8 +122,11 @@ async def request(
     try:
         return (await client.perform_request(method, path, headers=headers or _JSON, body=body)).body
     except UnsupportedProductError:  # before ApiError, of which it is one
-        raise RequestFailed("What answers at elasticsearch.urls is not Elasticsearch.", 0) from None
+        raise RequestFailed(_STRANGER, 0) from None
     except ApiError as error:
+        # The client looks for Elasticsearch's own header where an answer is good; a stranger knows no such path.
+        if error.meta.status in (404, 405) and "x-elastic-product" not in error.meta.headers:
+            raise RequestFailed(_STRANGER, 0) from None
         raise _of_status(
             error.meta.status, error.meta.headers, error.body, f"{method} {path.partition('?')[0]}"
         ) from None
@@ -133,7 +137,7 @@ async def request(
     except TransportError as error:
         nodes = [each.config for each in client.transport.node_pool.all()]
         where = ", ".join(f"{node.host}:{node.port}" for node in nodes)
-        reason = error.message.strip()[:LONGEST_REASON]
+        reason = error.message.strip().replace(" ssl:default", "")[:LONGEST_REASON]  # said without TLS too
         raise RequestFailed(f"Elasticsearch at {where} cannot be reached: {reason}.") from None
     except Exception as error:  # what the client lets through, such as RecursionError for an endless answer
         raise RequestFailed(

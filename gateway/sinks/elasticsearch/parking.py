@@ -60,6 +60,7 @@ class Parking:
         self._sender = sender
         self._count = count
         self._known: dict[str, Index] = {}
+        self._told: set[str] = set()
         self.indices: dict[str, float] = {}
 
     async def run(self) -> None:
@@ -68,6 +69,7 @@ class Parking:
             await asyncio.sleep(LOOK_SECS)
             if not self._state.parked_count(self._name):
                 self.indices, self._known = {}, {}
+                self._report()
                 continue
             try:
                 await self._look()
@@ -83,6 +85,18 @@ class Parking:
                     index.backoff.reset()
                 else:
                     index.due = time.monotonic() + index.backoff.next()
+        self._report()
+
+    def _report(self) -> None:
+        """Say which indices are in trouble now, and which are out of it."""
+        if new := sorted(name for name, index in self._known.items() if index.due and name not in self._told):
+            log.warning(
+                "Indices do not take documents: their events are put aside and tried again.",
+                sink=self._name, indices=new, last_error=self._sender.last_error,
+            )  # fmt: skip
+        if over := sorted(self._told - self._known.keys()):
+            log.info("No events are put aside any more for these indices.", sink=self._name, indices=over)
+        self._told = self._told & self._known.keys() | set(new)
 
     def _expired(self, name: str, since: float) -> bool:
         """Whether it is this index alone that has been in trouble for too long."""
@@ -133,7 +147,7 @@ class Parking:
         """Return the ruling on each document; raise `RequestFailed` when none of them is to blame."""
         body = b"".join(each.action + b"\n" + source + b"\n" for each, source in zip(parked, sources, strict=True))
         try:
-            answer = await self._sender.attempt(body, len(parked))
+            answer = await self._sender.attempt(body, len(parked), {each.index for each in parked})
         except RequestFailed as error:
             if not error.blames_body:
                 raise

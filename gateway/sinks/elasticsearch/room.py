@@ -13,7 +13,7 @@ from gateway.telemetry import Telemetry
 CHECK_SECS = 1.0
 MESSAGE = (
     "There is no more room for dead letters and parked documents (dead_letters.max_bytes): the sink stops until "
-    "dead letters are replayed or dropped, or a troubled index takes its documents."
+    "a troubled index takes its documents, or until that limit is raised and the gateway restarted."
 )
 
 

@@ -5,30 +5,31 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
 from gateway.settings import Elasticsearch
-from gateway.sinks.elasticsearch import templates
 from gateway.sinks.elasticsearch.backoff import Backoff
 from gateway.sinks.elasticsearch.bulk import Bulk, Document, Taken, of_documents
 from gateway.sinks.elasticsearch.client import Answer, RequestFailed
 from gateway.sinks.elasticsearch.client import bulk as send_bulk
 from gateway.sinks.elasticsearch.room import Room
+from gateway.sinks.elasticsearch.upkeep import CHECK_SECS, Upkeep
 from gateway.sinks.elasticsearch.verdicts import Ruling, Verdict, rule
 from gateway.spool.record import DeadLetter
 from gateway.spool.state import Letter, Parked
 from gateway.telemetry import Telemetry
+from schemas import Registry
 
 if TYPE_CHECKING:
     from elasticsearch import AsyncElasticsearch
 
-TEMPLATE_CHECK_SECS = 60
 SMALLEST_BULK_BYTES = 64 * 1024
+T = TypeVar("T")
 
 
 @dataclass(eq=False, slots=True)
@@ -54,6 +55,7 @@ class Sender:
         client: AsyncElasticsearch,
         settings: Elasticsearch,
         prefix: str,
+        registry: Registry,
         room: Room,
         telemetry: Telemetry,
         record_settled: Callable[[], None],
@@ -61,8 +63,7 @@ class Sender:
         self._name = name
         self._client = client
         self._settings = settings
-        # What lies in the spool may have been named under an earlier setting of events.index_prefix.
-        self._prefixes = {prefix}
+        self._upkeep = Upkeep(client, settings, prefix, registry, telemetry)
         self._room = room
         self._telemetry = telemetry
         self._record_settled = record_settled
@@ -71,9 +72,6 @@ class Sender:
         self._trouble_since: float | None = None
         # Bulks of which it is not known yet whether they or the server are at fault.
         self._disputed: set[Sending] = set()
-        self._templates_turn = asyncio.Lock()
-        self._templates_checked: float | None = None
-        self._foreign: list[str] = []
         self.last_error: str | None = None
         self.last_success = 0.0  # when a document was last taken, seconds since 1970
         self.max_bytes = settings.max_batch_bytes  # less when the server turned out to take less
@@ -84,6 +82,11 @@ class Sender:
         return self._trouble_since is not None
 
     @property
+    def lifecycle_error(self) -> str | None:
+        """Why Elasticsearch will not delete old indices, where it is asked to."""
+        return self._upkeep.lifecycle_error
+
+    @property
     def retrying(self) -> bool:
         """Whether something is sent again and again."""
         return self.in_trouble or bool(self._disputed)
@@ -91,9 +94,6 @@ class Sender:
     async def send(self, bulk: Bulk, folder: str) -> None:
         """Return when every document has its verdict, noted in the record it is of."""
         sending = Sending(folder)
-        if not self._prefixes.issuperset(found := {templates.prefix_of(part.index) for part in bulk.parts}):
-            self._prefixes |= found
-            self._templates_checked = None
         parts = deque([bulk])
         del bulk  # what is settled need not stay in memory
         try:
@@ -124,13 +124,24 @@ class Sender:
         await asyncio.sleep(sending.backoff.next())
         return [again]
 
-    async def attempt(self, body: bytes, count: int) -> Answer:
-        """Send ``count`` documents once, the templates first; raise `RequestFailed`."""
-        await self._ensure_templates()
+    async def attempt(self, body: bytes, count: int, indices: set[str]) -> Answer:
+        """Send ``count`` documents of these indices once, the templates first; raise `RequestFailed`."""
+        self._upkeep.cover(indices)
+        await self._upkeep.ensure()
         started = time.monotonic()
         answer = await send_bulk(self._client, body, count, self._settings.request_timeout_secs)
         self._telemetry.bulk_sent(self._name, size=len(body), seconds=time.monotonic() - started)
         return answer
+
+    async def look_after(self) -> None:
+        """Look after the templates until cancelled, so that trouble is told before an event meets it.
+
+        Where the gateway does not manage them nothing is asked: a key may lack the right to anything but writing.
+        """
+        while self._settings.manage_templates:
+            if not self.in_trouble:  # else a bulk looks
+                await self._insist(self._upkeep.ensure)
+            await asyncio.sleep(CHECK_SECS)
 
     def troubled(self, index: str, ruling: Ruling) -> str:
         """Note that an index does not take documents now; return the reason."""
@@ -142,10 +153,15 @@ class Sender:
     async def _answered(self, bulk: Bulk) -> Answer:
         """Send until there is an orderly answer; raise `RequestFailed` when the body is to blame."""
         body = bulk.body()
+        indices = {part.index for part in bulk.parts}
+        return await self._insist(lambda: self.attempt(body, bulk.count, indices))
+
+    async def _insist(self, request: Callable[[], Awaitable[T]]) -> T:
+        """Ask until there is an orderly answer; raise `RequestFailed` when the body is to blame."""
         while True:
             async with self._turn if self.in_trouble else nullcontext():
                 try:
-                    answer = await self.attempt(body, bulk.count)
+                    answer = await request()
                 except RequestFailed as error:
                     if error.blames_body:
                         raise
@@ -216,38 +232,11 @@ class Sender:
         if not taken.open:
             self._record_settled()
 
-    async def _ensure_templates(self) -> None:
-        if not self._settings.manage_templates:
-            return
-        async with self._templates_turn:
-            checked = self._templates_checked
-            if checked is not None and time.monotonic() - checked < TEMPLATE_CHECK_SECS:
-                return
-            try:
-                foreign = [
-                    name
-                    for prefix in sorted(self._prefixes)
-                    for name in await templates.apply(self._client, self._settings, prefix)
-                ]
-            except RequestFailed as error:
-                if error.status is None:
-                    raise
-                # Not a verdict on any document: wait, also for 400.
-                raise RequestFailed(
-                    f"The index templates are not in place (elasticsearch.manage_templates): {error}",
-                    error.status,
-                    error.retry_after,
-                ) from None
-            if foreign and foreign != self._foreign:
-                self._telemetry.foreign_templates(foreign)
-            self._foreign = foreign
-            self._templates_checked = time.monotonic()
-
     async def _pause(self, error: RequestFailed) -> None:
         first = self._trouble_since is None
         if first:
             self._trouble_since = time.monotonic()
-        self._templates_checked = None  # what comes back may be another, empty server
+        self._upkeep.recheck()
         self.last_error = str(error)
         self._telemetry.sink_failed(self._name, error.reason, str(error), first=first)
         await asyncio.sleep(self._backoff.next(error.retry_after))

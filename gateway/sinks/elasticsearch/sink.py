@@ -20,6 +20,7 @@ from gateway.settings import Elasticsearch
 from gateway.sinks.elasticsearch.bulk import Batcher, Bulk, Taken
 from gateway.sinks.elasticsearch.client import connect
 from gateway.sinks.elasticsearch.parking import Parking, Settled
+from gateway.sinks.elasticsearch.retention import Retention
 from gateway.sinks.elasticsearch.room import MESSAGE as ROOM_MESSAGE
 from gateway.sinks.elasticsearch.room import Room
 from gateway.sinks.elasticsearch.sender import Sender
@@ -27,6 +28,7 @@ from gateway.spool.reader import Item
 from gateway.spool.spool import Spool
 from gateway.spool.state import State
 from gateway.telemetry import Telemetry
+from schemas import BUILT_IN, Registry
 
 log = structlog.get_logger(__name__)
 READ_BYTES = 4 * 1024 * 1024
@@ -42,7 +44,15 @@ class ElasticsearchSink:
 
     name = "elasticsearch"
 
-    def __init__(self, spool: Spool, state: State, settings: Elasticsearch, prefix: str, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        state: State,
+        settings: Elasticsearch,
+        prefix: str,
+        telemetry: Telemetry,
+        registry: Registry = BUILT_IN,
+    ) -> None:
         self._spool = spool
         self._telemetry = telemetry
         self._state = state
@@ -58,8 +68,13 @@ class ElasticsearchSink:
         self._failure: str | None = None
         self.client = connect(settings)
         self._room = Room(self.name, state, telemetry)
-        self._sender = Sender(self.name, self.client, settings, prefix, self._room, telemetry, self._settled.set)
+        self._sender = Sender(
+            self.name, self.client, settings, prefix, registry, self._room, telemetry, self._settled.set
+        )
         self._parking = Parking(self.name, settings, state, self._sender, self._count_parked)
+        self._retention: Retention | None = None
+        if settings.retention_days is not None and not settings.ilm:
+            self._retention = Retention(self.client, prefix, registry.indices, settings.retention_days)
         self._batcher = Batcher(settings.max_batch_bytes, settings.max_batch_events)
         known = state.cursor(self.name, spool.name)
         if known is not None and spool.outlives(known):
@@ -69,11 +84,14 @@ class ElasticsearchSink:
         self._reader = spool.reader(self.name, known)
 
     async def start(self) -> None:
-        """Nothing local is needed; whether the server answers is found out by sending."""
+        """Nothing local is needed; whether the server answers is found out while it runs."""
 
     async def run(self) -> None:
         """Take events until cancelled, drained or stopped."""
-        self._tasks = [self._begin(each) for each in (self._feed(), self._parking.run(), self._commit_loop())]
+        parts = (self._feed(), self._parking.run(), self._commit_loop(), self._sender.look_after())
+        self._tasks = [self._begin(each) for each in parts]
+        if self._retention is not None:
+            self._tasks.append(self._begin(self._retention.run()))
         feeding = self._tasks[0]
         try:
             await asyncio.wait([feeding])
@@ -108,12 +126,21 @@ class ElasticsearchSink:
         parked = self.cursor.parked
         stopped = self._room.lacking or self._failure
         state = "stopped" if stopped else "retrying" if sender.retrying or parked else "ok"
+        troubles = (
+            self._failure,
+            ROOM_MESSAGE if self._room.lacking else None,
+            sender.last_error if state == "retrying" else None,
+            sender.lifecycle_error,
+            sender.last_error,  # of trouble that is over
+        )
+        retention = None if self._retention is None else self._retention.status()
         return {
             "state": state,
-            "last_error": self._failure or (ROOM_MESSAGE if self._room.lacking else sender.last_error),
+            "last_error": next(filter(None, troubles), None),
             "in_flight": len(self._in_flight),
             "parked": parked,
             "troubled_indices": sorted(self._parking.indices) if parked else [],
+            **({} if retention is None else {"retention": retention}),
         }
 
     async def _feed(self) -> None:

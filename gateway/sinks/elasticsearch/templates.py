@@ -7,28 +7,49 @@ name without the mark is a user's own and stays as it is.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from gateway.settings import Elasticsearch
 from gateway.sinks.elasticsearch.client import RequestFailed, request
-from schemas import KINDS, index_template
+from schemas import Registry
 
 if TYPE_CHECKING:
     from elasticsearch import AsyncElasticsearch
 
-_INDICES = tuple(dict.fromkeys(kind.index for kind in KINDS.values()))
 MANAGED_BY = "ml-log-gateway"
+Body = dict[str, Any]
 
 
-def wanted(settings: Elasticsearch, prefix: str) -> dict[str, dict[str, Any]]:
-    """Return each template's body by its name. The version in it is a hash of the rest."""
+class Outcome(Enum):
+    """What was done, or has to be done, to have something in place."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    LEFT_ALONE = "left alone"  # it is a user's own
+
+
+def name_of(prefix: str, index: str) -> str:
+    """Return the name of the template of an index."""
+    return f"{MANAGED_BY}-{prefix}{index}"
+
+
+def wanted(
+    settings: Elasticsearch, prefix: str, registry: Registry, lifecycle: Mapping[str, str] | None = None
+) -> dict[str, Body]:
+    """Return each template's body by its name. The version in it is a hash of the rest.
+
+    ``lifecycle`` is what ``index.lifecycle`` is to say.
+    """
     templates = {}
-    for index in _INDICES:
+    for index in registry.indices:
 
-        def body(version: str, index: str = index) -> dict[str, Any]:
-            return index_template(
+        def body(version: str, index: str = index) -> Body:
+            template = registry.index_template(
                 index,
                 pattern=f"{prefix}{index}-*",
                 shards=settings.shards,
@@ -36,39 +57,48 @@ def wanted(settings: Elasticsearch, prefix: str) -> dict[str, dict[str, Any]]:
                 refresh_interval=settings.refresh_interval,
                 version=version,
             )
+            if lifecycle is not None:
+                template["template"]["settings"]["index"]["lifecycle"] = dict(lifecycle)
+            return template
 
         unversioned = orjson.dumps(body(""), option=orjson.OPT_SORT_KEYS)
-        templates[f"{MANAGED_BY}-{prefix}{index}"] = body(hashlib.sha256(unversioned).hexdigest()[:12])
+        templates[name_of(prefix, index)] = body(hashlib.sha256(unversioned).hexdigest()[:12])
     return templates
 
 
-def prefix_of(index: str) -> str:
-    """Return the prefix of a daily index, such as ``team-`` of ``team-ml-metrics-2026.01.31``."""
-    name = index[: -len("-YYYY.MM.dd")]
-    return name.removesuffix(next((each for each in _INDICES if name.endswith(each)), name))
-
-
-async def apply(client: AsyncElasticsearch, settings: Elasticsearch, prefix: str) -> list[str]:
-    """Create or update what is not as wanted; return the names of user's own templates left alone.
-
-    Raises `RequestFailed`.
-    """
-    templates = wanted(settings, prefix)
+async def present(client: AsyncElasticsearch, pattern: str) -> dict[str, Body]:
+    """Return the templates whose name fits, by name; raise `RequestFailed`."""
     try:
-        answer = await request(client, "GET", f"/_index_template/{MANAGED_BY}-{prefix}*")
+        answer = await request(client, "GET", f"/_index_template/{pattern}")
     except RequestFailed as error:
         if error.status != 404:
             raise
-        answer = {"index_templates": []}
+        return {}
     try:
-        present = {each["name"]: each["index_template"].get("_meta") or {} for each in answer["index_templates"]}
-    except (AttributeError, KeyError, TypeError):
+        return {each["name"]: dict(each["index_template"]) for each in answer["index_templates"]}
+    except (KeyError, TypeError, ValueError):
         raise RequestFailed("Elasticsearch gave an answer to a request for templates that is not one.") from None
-    foreign = []
-    for name, body in templates.items():
-        meta = present.get(name)
-        if meta is not None and meta.get("managed_by") != MANAGED_BY:
-            foreign.append(name)
-        elif meta != body["_meta"]:
-            await request(client, "PUT", f"/_index_template/{name}", body=body)
-    return foreign
+
+
+def compare(found: Body | None, body: Body, *, exactly: bool = False) -> Outcome:
+    """Say what has to be done for a template; ``exactly`` also sees what was changed by hand."""
+    if found is None:
+        return Outcome.CREATED
+    meta = found.get("_meta")
+    if not isinstance(meta, dict) or meta.get("managed_by") != MANAGED_BY:
+        return Outcome.LEFT_ALONE
+    # Servers may add keys of their own, such as the time of creation.
+    same = all(found.get(key) == value for key, value in body.items()) if exactly else meta == body["_meta"]
+    return Outcome.UNCHANGED if same else Outcome.UPDATED
+
+
+async def apply(
+    client: AsyncElasticsearch, prefix: str, templates: Mapping[str, Body], *, exactly: bool = False
+) -> dict[str, Outcome]:
+    """Create or update what is not as wanted; return what was done, by name. Raises `RequestFailed`."""
+    found = await present(client, f"{MANAGED_BY}-{prefix}*")
+    outcomes = {name: compare(found.get(name), body, exactly=exactly) for name, body in templates.items()}
+    for name, outcome in outcomes.items():
+        if outcome in (Outcome.CREATED, Outcome.UPDATED):
+            await request(client, "PUT", f"/_index_template/{name}", body=templates[name])
+    return outcomes

@@ -76,6 +76,11 @@ class OddServer:
         self.max_bytes = 100 * 1024 * 1024
         self.templates: list[dict[str, Any]] = []
         self.templates_answer: Reply | None = None
+        self.policies: dict[str, bytes] | None = None  # None: a server without index lifecycle management
+        self.policies_answer: Reply | None = None
+        self.indices_answer = Reply()
+        self.time_answer: Reply | None = None  # None: the time it is
+        self.deletions: dict[str, Reply] = {}  # by path
         self.refused: bytes | None = None  # a body that holds this is refused as a whole
         self.busiest = 0
         self._now = 0
@@ -144,6 +149,14 @@ class OddServer:
         if "/_bulk" not in request.path:
             if "_index_template" in request.path and request.method == "GET":
                 return self.templates_answer or Reply(orjson.dumps({"index_templates": self.templates}))
+            if request.path.startswith("/_ilm/policy/"):
+                return self.policies_answer or self._policy(request)
+            if request.method == "DELETE":
+                return self.deletions.get(request.path, Reply(b'{"acknowledged":true}'))
+            if request.path.startswith("/_cat/health"):
+                return self.time_answer or Reply(orjson.dumps([{"epoch": str(int(time.time()))}]))
+            if "expand_wildcards" in request.path:
+                return self.indices_answer
             return Reply(b'{"version":{"number":"8.19.9"}}')
         oddity = self.odd.popleft() if self.odd else self.always
         if len(request.body) > self.max_bytes:
@@ -154,6 +167,20 @@ class OddServer:
             return oddity.change(Reply())
         reply = Reply(self._write(request.body))
         return reply if oddity is None else oddity.change(reply)
+
+    def _policy(self, request: Request) -> Reply:
+        """What index lifecycle management answers, in a server that has it."""
+        if self.policies is None:
+            text = f"no handler found for uri [{request.path}] and method [{request.method}]"
+            return Reply(orjson.dumps({"error": text}), 400)
+        name = request.path.rpartition("/")[2]
+        if request.method == "PUT":
+            self.policies[name] = request.body
+            return Reply(b'{"acknowledged":true}')
+        if name not in self.policies:
+            error = {"type": "resource_not_found_exception", "reason": f"Lifecycle policy not found: {name}"}
+            return Reply(orjson.dumps({"error": error, "status": 404}), 404)
+        return Reply(b'{"%s":{"version":1,%s}' % (name.encode(), self.policies[name][1:]))
 
     def _write(self, lines: bytes) -> bytes:
         items = []

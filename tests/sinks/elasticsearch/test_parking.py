@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.elasticsearch_node.client import EsClient
 from tests.sinks.elasticsearch.odd_server import OddServer, status
@@ -43,6 +44,23 @@ async def test_others_flow_and_it_drains(trouble: str, node: EsClient, tmp_path:
         assert await rig.letters() == []
     assert (books["indexed"] + books["duplicates"], books["dead_letters"]) == (65, 0)
     assert node.count(index) == 30
+
+
+async def test_the_log_tells_of_the_trouble_and_of_its_end(node: EsClient, tmp_path: Path) -> None:
+    """Who watches the log alone learns which index takes nothing, why, and when that is over."""
+    index = f"{node.prefix}{SHUT}"
+    async with running(tmp_path, node.url, prefix=node.prefix) as rig:
+        await rig.append(docs(1, node.prefix, SHUT))
+        await rig.settled()
+        node.post(f"/{index}/_close")
+        with capture_logs() as logs:
+            await rig.append(docs(5, node.prefix, SHUT, start=1))
+            await until(lambda: rig.status["troubled_indices"] == [index])
+            node.post(f"/{index}/_open")
+            await rig.settled()
+            await until(lambda: len(logs) > 1)
+    assert [(each["log_level"], each["indices"]) for each in logs] == [("warning", [index]), ("info", [index])]
+    assert logs[0]["last_error"].startswith(f"The index {index} does not take documents (")
 
 
 async def test_dead_letters_after_the_time(node: EsClient, tmp_path: Path) -> None:
@@ -92,6 +110,21 @@ async def test_parked_over_a_restart(odd: OddServer, tmp_path: Path) -> None:
     assert (books["indexed"], books["duplicates"]) == (10, 0)
     assert len(odd.documents) == 10
     assert [("_index_template" in each.path) for each in odd.requests[seen : seen + 2]] == [True, True]
+
+
+async def test_parked_under_another_prefix(odd: OddServer, tmp_path: Path) -> None:
+    """What was parked before a change of the prefix waits for the templates of its own prefix."""
+    index = f"old-{SHUT}"
+    odd.item = lambda *_: CLOSED
+    async with running(tmp_path, odd.url, prefix="old-") as rig:
+        await rig.append(docs(5, index=index))
+        await until(lambda: rig.status["parked"] == 5)
+    odd.item = lambda *_: None
+    odd.requests.clear()
+    async with running(tmp_path, odd.url, prefix="new-") as rig:
+        assert (await rig.settled())["indexed"] == 5
+    first_bulk = next(at for at, each in enumerate(odd.requests) if "_bulk" in each.path)
+    assert any("-old-ml-metrics" in each.path for each in odd.requests[:first_bulk] if each.method == "PUT")
 
 
 async def test_a_long_row_drains_at_once(odd: OddServer, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Index templates: derived from the schemas, kept as wanted, never a user's own."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ from structlog.testing import capture_logs
 
 from gateway.settings import Elasticsearch
 from gateway.sinks.elasticsearch.client import RequestFailed, connect
-from gateway.sinks.elasticsearch.templates import MANAGED_BY, apply, prefix_of, wanted
-from schemas import KINDS
+from gateway.sinks.elasticsearch.templates import MANAGED_BY, Outcome, apply, wanted
+from gateway.sinks.elasticsearch.upkeep import Upkeep
+from gateway.telemetry import Telemetry
+from schemas import BUILT_IN
 from tests.elasticsearch_node.client import EsClient
 from tests.sinks.elasticsearch.odd_server import OddServer, Reply, status
 from tests.sinks.elasticsearch.running import docs, running, until
@@ -17,14 +20,15 @@ from tests.sinks.elasticsearch.running import docs, running, until
 pytestmark = pytest.mark.anyio
 
 
-async def applied(es: EsClient, **settings: Any) -> list[str]:
-    """Apply the templates with settings; return those left alone."""
+async def applied(es: EsClient, *, exactly: bool = False, **settings: Any) -> dict[str, Outcome]:
+    """Apply the templates with settings; return what was done, by index."""
     wish = Elasticsearch(urls=(es.url,), **settings)
     client = connect(wish)
     try:
-        return await apply(client, wish, es.prefix)
+        done = await apply(client, es.prefix, wanted(wish, es.prefix, BUILT_IN), exactly=exactly)
     finally:
         await client.close()
+    return {name.removeprefix(f"{MANAGED_BY}-{es.prefix}"): outcome for name, outcome in done.items()}
 
 
 def template(es: EsClient, index: str = "ml-metrics") -> dict[str, Any]:
@@ -37,19 +41,23 @@ def template(es: EsClient, index: str = "ml-metrics") -> dict[str, Any]:
 
 async def test_one_for_each_index(node: EsClient) -> None:
     """Every kind of index has its template, with the prefix in name and pattern, and it is as wanted."""
-    assert await applied(node) == []
-    indices = {kind.index for kind in KINDS.values()}
+    indices = BUILT_IN.indices
+    assert await applied(node) == dict.fromkeys(indices, Outcome.CREATED)
+    assert await applied(node, exactly=True) == dict.fromkeys(indices, Outcome.UNCHANGED)
     for index in indices:
         assert template(node, index)["index_patterns"] == [f"{node.prefix}{index}-*"]
-    assert len(wanted(Elasticsearch(), node.prefix)) == len(indices)
-    assert template(node) == wanted(Elasticsearch(), node.prefix)[f"{MANAGED_BY}-{node.prefix}ml-metrics"]
+    assert len(wanted(Elasticsearch(), node.prefix, BUILT_IN)) == len(indices)
+    assert template(node) == wanted(Elasticsearch(), node.prefix, BUILT_IN)[f"{MANAGED_BY}-{node.prefix}ml-metrics"]
 
 
 async def test_changed_settings_change_the_template(node: EsClient) -> None:
-    """What is set for shards, replicas and refresh is in the template after the next check."""
+    """What is set for shards, replicas and refresh is what the next new index has."""
     await applied(node)
-    await applied(node, shards=3, auto_expand_replicas="0-2", refresh_interval="7s")
-    index = template(node)["template"]["settings"]["index"]
+    done = await applied(node, shards=3, auto_expand_replicas="0-2", refresh_interval="7s")
+    assert set(done.values()) == {Outcome.UPDATED}
+    name = f"{node.prefix}ml-metrics-2024.01.15"
+    node.put(f"/{name}")
+    index = node.get(f"/{name}/_settings")[name]["settings"]["index"]
     assert (index["number_of_shards"], index["auto_expand_replicas"], index["refresh_interval"]) == ("3", "0-2", "7s")
 
 
@@ -57,23 +65,37 @@ async def test_a_users_own_stays(node: EsClient) -> None:
     """A template of our name without our mark is left as it is and named; the others are made."""
     name = f"{MANAGED_BY}-{node.prefix}ml-metrics"
     node.put(f"/_index_template/{name}", {"index_patterns": [f"{node.prefix}mine-*"], "priority": 7})
-    assert await applied(node) == [name]
+    done = await applied(node, exactly=True)
+    assert [index for index, outcome in done.items() if outcome is Outcome.LEFT_ALONE] == ["ml-metrics"]
     assert template(node)["index_patterns"] == [f"{node.prefix}mine-*"]
     assert template(node, "ml-training")["_meta"]["managed_by"] == MANAGED_BY
+
+
+async def test_what_was_changed_by_hand(node: EsClient) -> None:
+    """A change that kept our mark stays while the gateway runs, and goes when it is applied exactly."""
+    await applied(node)
+    body = template(node)
+    changed = body | {"template": body["template"] | {"mappings": {"properties": {"model_name": {"type": "text"}}}}}
+    node.put(f"/_index_template/{MANAGED_BY}-{node.prefix}ml-metrics", changed)
+    assert (await applied(node))["ml-metrics"] is Outcome.UNCHANGED
+    assert (await applied(node, exactly=True))["ml-metrics"] is Outcome.UPDATED
+    assert template(node) == body
 
 
 async def test_unchanged_is_only_read(odd: OddServer, node: EsClient) -> None:
     """Templates that are as wanted are not written again."""
     settings = Elasticsearch(urls=(odd.url,))
     present = [
-        {"name": name, "index_template": {"_meta": body["_meta"]}} for name, body in wanted(settings, "p-").items()
+        {"name": name, "index_template": {"_meta": body["_meta"]}}
+        for name, body in wanted(settings, "p-", BUILT_IN).items()
     ]
     odd.templates = present
     client = connect(settings)
     try:
-        assert await apply(client, settings, "p-") == []
+        done = await apply(client, "p-", wanted(settings, "p-", BUILT_IN))
+        assert set(done.values()) == {Outcome.UNCHANGED}
         assert [(each.method, each.path) for each in odd.requests] == [("GET", f"/_index_template/{MANAGED_BY}-p-*")]
-        await apply(client, settings, "q-")
+        await apply(client, "q-", wanted(settings, "q-", BUILT_IN))
         assert [each.method for each in odd.requests[2:]] == ["PUT"] * len(present)
     finally:
         await client.close()
@@ -87,7 +109,7 @@ async def test_an_odd_answer_is_waited_out(answer: bytes, odd: OddServer) -> Non
     client = connect(settings)
     try:
         with pytest.raises(RequestFailed, match="request for templates that is not one"):
-            await apply(client, settings, "")
+            await apply(client, "", wanted(settings, "", BUILT_IN))
     finally:
         await client.close()
 
@@ -118,13 +140,15 @@ async def test_checked_again_after_trouble(odd: OddServer, tmp_path: Path) -> No
         await rig.append(docs(5, start=5))
         await rig.settled()
     order = ["bulk" if "_bulk" in each.path else each.method for each in odd.requests]
-    puts = ["PUT"] * len({kind.index for kind in KINDS.values()})
+    puts = ["PUT"] * len(BUILT_IN.indices)
     assert order == ["GET", *puts, "bulk", "bulk", "GET", *puts, "bulk"]
 
 
 async def test_not_managed_means_not_asked(odd: OddServer, tmp_path: Path) -> None:
     """With manage_templates off no request speaks of templates."""
     async with running(tmp_path, odd.url, manage_templates=False) as rig:
+        await asyncio.sleep(0.3)
+        assert odd.requests == []
         await rig.append(docs(5))
         assert (await rig.settled())["indexed"] == 5
     assert {each.path.partition("?")[0] for each in odd.requests} == {"/_bulk"}
@@ -166,6 +190,33 @@ async def test_what_was_named_under_another_prefix_has_its_template_too(node: Es
     assert node.get(f"/{index}/_mapping")[index]["mappings"]["_meta"]["managed_by"] == MANAGED_BY
 
 
+async def test_an_index_of_no_known_kind(odd: OddServer, tmp_path: Path) -> None:
+    """Events of a kind that is gone are taken, and no template is made for a prefix that nobody has set."""
+    async with running(tmp_path, odd.url, prefix="p-") as rig:
+        await rig.append(docs(3, index="p-ml-sensors-2024.01.15"))
+        assert (await rig.settled())["indexed"] == 3
+    put = [each.path.rpartition("/")[2] for each in odd.requests if each.method == "PUT"]
+    assert sorted(put) == sorted(f"{MANAGED_BY}-p-{index}" for index in BUILT_IN.indices)
+
+
+async def test_trouble_while_they_are_looked_at(odd: OddServer) -> None:
+    """A server that comes back as another while the templates are put in place is looked at once more."""
+    settings = Elasticsearch(urls=(odd.url,))
+    client = connect(settings)
+    each = Upkeep(client, settings, "", BUILT_IN, Telemetry())
+    odd.templates_answer = Reply(b'{"index_templates":[]}', delay=0.2)
+    try:
+        looking = asyncio.create_task(each.ensure())
+        await until(lambda: odd.requests)
+        each.recheck()
+        await looking
+        for _ in range(2):
+            await each.ensure()
+    finally:
+        await client.close()
+    assert [each.method for each in odd.requests].count("GET") == 2
+
+
 @pytest.mark.parametrize(
     ("index", "prefix"),
     [
@@ -177,4 +228,4 @@ async def test_what_was_named_under_another_prefix_has_its_template_too(node: Es
 )
 async def test_the_prefix_of_an_index(index: str, prefix: str) -> None:
     """It is what stands before one of the known names."""
-    assert prefix_of(index) == prefix
+    assert BUILT_IN.split(index)[0] == prefix

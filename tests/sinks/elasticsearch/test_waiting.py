@@ -7,8 +7,9 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from gateway.sinks.elasticsearch import backoff
+from gateway.sinks.elasticsearch import backoff, sender, upkeep
 from tests.sinks.elasticsearch.odd_server import Oddity, OddServer, Reply, page, status
 from tests.sinks.elasticsearch.running import Rig, docs, running, until
 
@@ -75,6 +76,40 @@ async def test_a_dead_server_costs_no_cpu(tmp_path: Path) -> None:
         assert time.process_time() - used < 0.1
         assert rig.books["waiting"] == 1000
         assert rig.status["last_error"].startswith("Elasticsearch at 127.0.0.1:1 cannot be reached: ")
+
+
+@pytest.mark.usefixtures("quick")
+async def test_trouble_is_told_without_an_event(
+    odd: OddServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server in trouble at the start, or later while nothing is sent, is in status and log, and so is its end."""
+    monkeypatch.setattr(sender, "CHECK_SECS", 0.05)
+    monkeypatch.setattr(upkeep, "CHECK_SECS", 0)
+    with capture_logs() as logs:
+        odd.templates_answer = Reply(b"", 503)
+        async with running(tmp_path, odd.url) as rig:
+            await until(lambda: rig.status["state"] == "retrying")
+            assert "answered 503" in rig.status["last_error"]
+            odd.templates_answer = None
+            await until(lambda: rig.status["state"] == "ok")
+            odd.templates_answer = Reply(b"", 503)
+            await until(lambda: rig.status["state"] == "retrying")
+            await rig.append(docs(5))
+            odd.templates_answer = None
+            assert (await rig.settled())["indexed"] == 5
+            await until(lambda: rig.status["state"] == "ok")
+    said = [each["event"].partition(":")[0] for each in logs]
+    not_in_place = "The index templates are not in place (elasticsearch.manage_templates)"
+    assert said == [not_in_place, "The sink works again."] * 2
+
+
+async def test_a_dead_server_holds_up_no_stop(tmp_path: Path) -> None:
+    """With nothing to send, a gateway whose server is away stops at once."""
+    async with running(tmp_path, "http://127.0.0.1:1") as rig:
+        await until(lambda: rig.status["state"] == "retrying")
+        began = time.monotonic()
+        await rig.sink.drain(10)
+        assert time.monotonic() - began < 2
 
 
 @pytest.mark.usefixtures("quick")

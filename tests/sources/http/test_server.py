@@ -48,6 +48,7 @@ async def test_pipelined() -> None:
     assert intake.lines == bodies
 
 
+@pytest.mark.waits
 async def test_pipelined_behind_a_slow_one() -> None:
     """A head that waits behind a request we are slow with is not late."""
     intake = FakeIntake()
@@ -70,6 +71,7 @@ async def test_head_timeout(sent: bytes) -> None:
         assert await client.is_closed()
 
 
+@pytest.mark.waits
 async def test_drip() -> None:
     """A head that comes a byte at a time is closed at its limit, however busy it seems; so is the next one."""
     async with serving(FakeIntake(), header_timeout_secs=0.3) as server:
@@ -131,6 +133,7 @@ async def test_a_head_below_the_limit() -> None:
         assert [(await client.answer()).status for _ in range(2)] == [200, 200]
 
 
+@pytest.mark.waits
 async def test_idle() -> None:
     """A connection without a request is closed after the idle time, and not before."""
     settings: dict[str, Any] = {"idle_timeout_secs": 1, "header_timeout_secs": 0.2}
@@ -185,6 +188,7 @@ async def test_a_streamed_body_that_grows_too_large() -> None:
 
 
 @pytest.mark.parametrize("name", ["multipart", "encoding", "no such page"])
+@pytest.mark.waits
 async def test_the_next_request(name: str) -> None:
     """After an early answer the rest of the body is passed over and the connection serves the next request."""
     status, headers = EARLY[name]

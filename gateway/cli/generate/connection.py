@@ -1,0 +1,92 @@
+"""JSON lines to the gateway.
+
+What was sent counts as arrived when the gateway, having read to the end, closes the connection; plain
+TCP tells no more.
+"""
+
+import select
+import socket
+import time
+from contextlib import suppress
+
+_CONNECT_SECS = 5.0
+_STALLED_SECS = 30.0
+_CLOSE_SECS = 5.0
+_START_IT = "start the gateway with `make run` or `gateway serve`"
+
+
+class SendError(Exception):
+    """The gateway cannot be reached or did not take everything; the text is one sentence for the user."""
+
+
+class Connection:
+    """A connection to the gateway; every failure is a `SendError`."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            self._socket = socket.create_connection((host, port), timeout=_CONNECT_SECS)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise SendError(
+                f"{self._address} cannot be reached ({reason}), 0 events were sent: {_START_IT}, then try again."
+            ) from error
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.settimeout(_STALLED_SECS)
+
+    def send(self, lines: bytes, sent: int) -> None:
+        """Send whole lines; `sent` is what was sent before them, for the error."""
+        try:
+            # A gateway that has closed its side reads no more, yet TCP would take some more lines for it.
+            while select.select([self._socket], [], [], 0)[0]:
+                if not self._hear():
+                    raise ConnectionResetError
+            self._socket.sendall(lines)
+        except TimeoutError as error:
+            raise SendError(
+                f"{self._address} has taken nothing for {_STALLED_SECS:g} s, after {sent:,} events sent: "
+                "see in its log or on /status what holds it up."
+            ) from error
+        except OSError as error:
+            raise self._lost(sent) from error
+
+    def finish(self, sent: int) -> None:
+        """Say that no more comes, and wait until the gateway, having read it all, closes its side too."""
+        deadline = time.monotonic() + _CLOSE_SECS
+        try:
+            self.send(b"", sent)
+            self._socket.shutdown(socket.SHUT_WR)
+            while (left := deadline - time.monotonic()) > 0:
+                self._socket.settimeout(left)
+                if not self._hear():
+                    return
+            raise TimeoutError
+        except TimeoutError as error:
+            raise SendError(
+                f"{self._address} has not closed the connection within {_CLOSE_SECS:g} s, so it is not known "
+                f"whether all of the {sent:,} events sent have arrived: see in its log or on /status."
+            ) from error
+        except OSError as error:
+            raise self._lost(sent) from error
+
+    def close(self) -> None:
+        """Release the socket."""
+        self._socket.close()
+
+    def _hear(self) -> bytes:
+        """Receive what the peer says. The TCP port says nothing; a port for HTTP answers anything in HTTP."""
+        data = self._socket.recv(65536)
+        if data.startswith(b"HTTP/"):
+            raise SendError(
+                f"{self._address} speaks HTTP, not JSON lines: use the TCP port (5001, unless tcp.port is set)."
+            )
+        return data
+
+    def _lost(self, sent: int) -> SendError:
+        with suppress(OSError):
+            self._socket.settimeout(0)
+            self._hear()  # what it said before it closed
+        return SendError(
+            f"{self._address} has closed the connection after {sent:,} events sent, the last of them may be "
+            f"lost: {_START_IT}, then try again."
+        )
