@@ -16,10 +16,11 @@ from gateway.access import Access
 from gateway.console import aggregate, export, operations, pages, schemas, search, verify
 from gateway.data_dir import lock_data_dir
 from gateway.errors import GatewayError, SettingsError
-from gateway.exports import Exports
-from gateway.formats import check_formats
 from gateway.kinds import make_registry
-from gateway.overview import Overview
+from gateway.operations.exports import Exports
+from gateway.operations.formats import check_formats
+from gateway.operations.overview import Overview
+from gateway.operations.verification import InElasticsearch, InEmbeddedStore, Verification
 from gateway.pipeline.clock import Clock
 from gateway.pipeline.digest import Digest
 from gateway.pipeline.enrich import Enrichers
@@ -37,7 +38,6 @@ from gateway.spool.spool import Spool
 from gateway.spool.state import Letter, State
 from gateway.store.query import Store
 from gateway.telemetry import Telemetry
-from gateway.verification import InElasticsearch, InEmbeddedStore, Verification
 from schemas import Registry
 
 if TYPE_CHECKING:

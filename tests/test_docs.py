@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel
 
 from gateway.configuration import load
-from gateway.preflight import check_settings
+from gateway.operations.preflight import check_settings
 from gateway.settings import Settings
 from tests.documents import COMMANDS, DOCS, Block, Document, all_arrived, code, need, run, same, with_ports
 from tests.elasticsearch_node.ports import free_port

@@ -23,7 +23,7 @@ def check(
 
     Example: gateway check --config gateway.yaml --connect
     """
-    from gateway.preflight import check_settings, exposed
+    from gateway.operations.preflight import check_settings, exposed
 
     settings, wrong = examine(config)
     wrong += check_settings(settings)
@@ -42,7 +42,7 @@ def check(
 
 async def _connect(settings: Settings) -> list[str]:
     """Try what a start would need; return what does not work."""
-    from gateway.preflight import probes
+    from gateway.operations.preflight import probes
 
     wrong = []
     for what, probe in probes(settings):

@@ -49,7 +49,7 @@ def _write(settings: Settings, index: str, url: str | None, file: BinaryIO) -> N
     except NoGateway:
         if url is not None:
             raise
-        from gateway.exports import export_alone
+        from gateway.operations.exports import export_alone
 
         asyncio.run(export_alone(settings, index, Path(file.name)))
 

@@ -48,7 +48,7 @@ async def _serve(settings: Settings) -> None:
     import structlog
 
     from gateway.app import Gateway
-    from gateway.preflight import exposed
+    from gateway.operations.preflight import exposed
 
     log = structlog.get_logger("gateway")
     stop = asyncio.Event()

@@ -26,7 +26,7 @@ def show(config: Config = None) -> None:
 
     Example: gateway templates show > templates.json
     """
-    from gateway.template_operations import bodies
+    from gateway.operations.templates import bodies
 
     typer.echo(json.dumps(bodies(load(config)), indent=2))
 
@@ -37,9 +37,9 @@ def apply(config: Config = None) -> None:
 
     Example: ELASTICSEARCH_URL=http://127.0.0.1:9200 gateway templates apply
     """
-    from gateway import template_operations
+    from gateway.operations import templates
 
-    outcomes = asyncio.run(template_operations.apply(load(config)))
+    outcomes = asyncio.run(templates.apply(load(config)))
     for name, outcome in outcomes.items():
         typer.echo(f"{outcome:10} {name}")
     if "left alone" in outcomes.values():
@@ -55,9 +55,9 @@ def verify(config: Config = None) -> None:
 
     Example: ELASTICSEARCH_URL=http://127.0.0.1:9200 gateway templates verify
     """
-    from gateway import template_operations
+    from gateway.operations import templates
 
-    findings = asyncio.run(template_operations.verify(load(config)))
+    findings = asyncio.run(templates.verify(load(config)))
     for sound, text in findings:
         typer.echo(f"{'✓' if sound else '✗'} {text}", err=not sound)
     if not all(sound for sound, _ in findings):

@@ -111,7 +111,7 @@ def _of_sinks(client: httpx.Client, method: str, verify_id: str) -> dict[str, di
 
 def _send(tcp: Tcp, host: str, client: httpx.Client, verify_id: str, steps: Steps) -> dict[str, float]:
     """Send an event to each listener; return the listeners that took theirs, and when they had."""
-    from gateway.verification import event  # loaded only where it is used
+    from gateway.operations.verification import event  # loaded only where it is used
 
     def over_http(line: bytes) -> str:
         ask(client, "POST", "/v1/events", content=line)

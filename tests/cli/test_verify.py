@@ -445,7 +445,7 @@ def test_a_plain_listener_where_tls_is_expected(
 ) -> None:
     """What speaks no TLS, or nothing at all, at the TLS port fails."""
     running = gateway(config={"tcp": {"tls": tls(tmp_path / "tls", authority), "tls_port": free_port()}})
-    for port in (str(running.tcp_port), str(free_port())):
+    for port in (str(gateway().tcp_port), str(free_port())):
         code, _, (line,) = in_process(running, monkeypatch, GATEWAY_TCP__TLS_PORT=port)
         assert code == 1
         assert f"127.0.0.1:{port} does not take an event as the gateway does" in line

@@ -19,7 +19,7 @@ FILE_BYTES = 64 << 20
 
 
 class Exports:
-    """Gives one file, as `gateway.exports` does, and notes when it is no longer used."""
+    """Gives one file, as `gateway.operations.exports` does, and notes when it is no longer used."""
 
     def __init__(self, file: Path) -> None:
         self.file = file

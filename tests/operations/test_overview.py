@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.overview import Overview
+from gateway.operations.overview import Overview
 from gateway.spool import spool as spool_module
 from gateway.spool.state import State
 from gateway.telemetry import Telemetry

@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway import verification
+from gateway.operations import verification
+from gateway.operations.verification import InElasticsearch, Verification
 from gateway.settings import Elasticsearch, Settings
 from gateway.sinks.elasticsearch.client import connect
-from gateway.verification import InElasticsearch, Verification
 from tests.sinks.elasticsearch.odd_server import OddServer, Reply, Request
 
 pytestmark = pytest.mark.anyio

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from gateway.app import make_digest
 from gateway.data_dir import lock_data_dir
 from gateway.errors import GatewayError, SettingsError
-from gateway.formats import check_formats
 from gateway.kinds import make_registry
+from gateway.operations.formats import check_formats
 from gateway.settings import Settings
 from gateway.sources.listening import is_loopback, listen, tls_context
 from schemas import BUILT_IN
