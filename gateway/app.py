@@ -36,7 +36,7 @@ from gateway.spool.books import Cursor, total
 from gateway.spool.letters import LetterBox
 from gateway.spool.spool import Spool
 from gateway.spool.state import Letter, State
-from gateway.store.query import Store
+from gateway.store.store import Store
 from gateway.telemetry import Telemetry
 from schemas import Registry
 

@@ -10,7 +10,7 @@ from fastapi import Query as Parameter
 
 from gateway.console.filters import Filters, answer, filters, opened, whole
 from gateway.store.aggregation import Question
-from gateway.store.query import Store
+from gateway.store.store import Store
 
 _METRIC = "count, avg:FIELD, sum:FIELD, min:FIELD, max:FIELD, or a percentile such as p95:FIELD; repeat for several."
 

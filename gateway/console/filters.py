@@ -12,7 +12,8 @@ from fastapi import Query as Parameter
 from fastapi import Request, Response
 
 from gateway.errors import GatewayError
-from gateway.store.query import Query, QueryError, Store, StoreUnavailable
+from gateway.store.query import Query, QueryError, StoreUnavailable
+from gateway.store.store import Store
 
 ANSWER_SECS = 60.0
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi import Query as Parameter
 
 from gateway.console.filters import Filters, answer, filters, opened, whole
-from gateway.store.query import Store
+from gateway.store.store import Store
 
 
 def router(store: Callable[[], Store | None]) -> APIRouter:

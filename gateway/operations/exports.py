@@ -14,7 +14,8 @@ from typing import BinaryIO
 from gateway.data_dir import lock_data_dir
 from gateway.errors import GatewayError, LimitReached
 from gateway.settings import Settings
-from gateway.store.query import Store, StoreUnavailable
+from gateway.store.query import StoreUnavailable
+from gateway.store.store import Store
 
 AT_ONCE = 2
 

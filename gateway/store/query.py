@@ -7,13 +7,9 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from gateway.errors import GatewayError
-
-if TYPE_CHECKING:
-    from gateway.store.aggregation import Aggregation, Question
 
 MAX_LIMIT = 10_000
 # An engine plans a statement in time and memory that grow with the square of these, and planning cannot be broken off.
@@ -105,19 +101,6 @@ class Hits:
     total: int
     hits: list[dict[str, Any]] = field(default_factory=list)
     cursor: str | None = None
-
-
-class Store(Protocol):
-    """Answers queries."""
-
-    async def search(self, query: Query) -> Hits:
-        """Return a page; raise `QueryError` or `StoreUnavailable`."""
-
-    async def aggregate(self, question: Question) -> Aggregation:
-        """Count and measure; raise `QueryError` or `StoreUnavailable`."""
-
-    async def export(self, index: str, file: Path) -> None:
-        """Write an index of one moment (`gateway.store.parquet`); raise `UnknownIndex` or `StoreUnavailable`."""
 
 
 def check_field(parameter: str, name: str) -> None:

@@ -1,6 +1,7 @@
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 
@@ -16,6 +17,22 @@ from tests.documents import Document
 from tests.gateway_process import ROOT
 
 pytestmark = pytest.mark.usefixtures("no_settings")
+
+
+@pytest.mark.process
+def test_a_signal_at_any_moment_stops(server: Server) -> None:
+    """A request to stop is heard whatever the sender is doing when the signal comes."""
+    program = (
+        "import signal\n"
+        "from gateway.cli.generate.run import Stop\n"
+        "signal.signal(signal.SIGALRM, lambda *_: stop.set())\n"
+        "for _ in range(20_000):\n"
+        "    stop = Stop()\n"
+        "    signal.setitimer(signal.ITIMER_REAL, 0.00002)\n"
+        "    while not stop.is_set():\n"
+        "        stop.wait(0.00001)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=30)
 
 
 def test_batch_sends_exactly_that_many(server: Server) -> None:

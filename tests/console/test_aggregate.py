@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from gateway.console import aggregate, search
 from gateway.store.embedded import EmbeddedStore
-from gateway.store.query import Store
+from gateway.store.store import Store
 from tests.store.documents import SETTINGS, fill, group
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,8 @@ import pytest
 
 from gateway.spool.record import Documents
 from gateway.store.aggregation import Aggregation, Question
-from gateway.store.query import Hits, Query, Store
+from gateway.store.query import Hits, Query
+from gateway.store.store import Store
 from tests.store.documents import group
 
 # For a case that gets the fixture `es` by its name: what is asked for late is not seen when tests are collected.

@@ -12,7 +12,8 @@ from elasticsearch import AsyncElasticsearch
 
 from gateway.store.elasticsearch import ElasticsearchStore
 from gateway.store.embedded import EmbeddedStore
-from gateway.store.query import Store, StoreUnavailable, UnknownIndex
+from gateway.store.query import StoreUnavailable, UnknownIndex
+from gateway.store.store import Store
 from tests.contract.stores import ASKED_LATE
 from tests.elasticsearch_node.client import EsClient
 from tests.store.documents import SETTINGS, fill, group

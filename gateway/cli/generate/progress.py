@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 import typer
 
-from gateway.cli.generate.run import Run
+from gateway.cli.generate.run import Run, Stop
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[threading.Event]:
+def stopped_by_signals() -> Iterator[Stop]:
     """Turn the first Ctrl-C or SIGTERM into a request to stop, so that no line is cut; the second kills."""
-    stop = threading.Event()
+    stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

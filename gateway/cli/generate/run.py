@@ -5,7 +5,6 @@ the rate does not drift.
 """
 
 import math
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from gateway.cli.traffic import Events
 _ROUND_SECS = 0.002
 _ROUND_EVENTS = 500
 _CATCH_UP_SECS = 1.0
+_HEARD_SECS = 0.1
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,32 @@ class Run:
         return past >= 0 if self.sent >= self.total else past > _CATCH_UP_SECS
 
 
+class Stop:
+    """A request to stop, for signal handlers: `threading.Event` waits for ever when one sets it amid its own `wait`."""
+
+    def __init__(self) -> None:
+        self._made = False
+
+    def set(self) -> None:
+        """Make the request."""
+        self._made = True
+
+    def is_set(self) -> bool:
+        """Say whether it was made."""
+        return self._made
+
+    def wait(self, secs: float) -> None:
+        """Return soon after it was made, or after so many seconds."""
+        end = time.monotonic() + secs
+        while not self._made and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _HEARD_SECS))
+
+
 def send_run(
     run: Run,
     traffic: Events,
     connection: Connection,
-    stop: threading.Event,
+    stop: Stop,
     show: Callable[[Run, bytes], None],
 ) -> None:
     """Send the events when they are due, in small groups, until the run is over or stopped.

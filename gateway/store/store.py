@@ -1,0 +1,22 @@
+"""What every store is to the rest of the gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from gateway.store.aggregation import Aggregation, Question
+from gateway.store.query import Hits, Query
+
+
+class Store(Protocol):
+    """Answers queries."""
+
+    async def search(self, query: Query) -> Hits:
+        """Return a page; raise `QueryError` or `StoreUnavailable`."""
+
+    async def aggregate(self, question: Question) -> Aggregation:
+        """Count and measure; raise `QueryError` or `StoreUnavailable`."""
+
+    async def export(self, index: str, file: Path) -> None:
+        """Write an index of one moment (`gateway.store.parquet`); raise `UnknownIndex` or `StoreUnavailable`."""
