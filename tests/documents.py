@@ -13,15 +13,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import pytest
 
 from tests.gateway_process import ROOT, Gateway
 
@@ -121,15 +118,6 @@ def _blocks(text: str) -> Iterator[Block]:
 def code(text: str) -> list[str]:
     """Return what stands between backticks."""
     return re.findall(r"`([^`]+)`", text)
-
-
-def need(*programs: str) -> None:
-    """Skip the test, in CI fail it, when a program that the documents use is missing."""
-    for program in programs:
-        if shutil.which(program) is None:
-            if os.environ.get("CI"):
-                pytest.fail(f"{program} is missing")
-            pytest.skip(f"{program} is missing: apt-get install curl netcat-openbsd")
 
 
 def with_ports(text: str, running: Gateway) -> str:

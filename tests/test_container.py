@@ -30,6 +30,7 @@ from benchmarks.measure import tree
 from gateway.configuration import load
 from tests.elasticsearch_node.ports import free_port
 from tests.gateway_process import ROOT, Gateway
+from tests.programs import need
 
 DOCKERFILE = re.sub(r"\\\n", "", re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE))
 INSTRUCTIONS = [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in DOCKERFILE.splitlines())]
@@ -105,12 +106,8 @@ def contained(
 
     Yields the process, the environment and the file with its output. /tmp is not there at all.
     """
-    bwrap = shutil.which("bwrap")
-    if bwrap is None:
-        if os.environ.get("CI"):
-            pytest.fail("bwrap is missing: apt-get install bubblewrap")
-        pytest.skip("bwrap is missing: apt-get install bubblewrap")
-    if subprocess.run([bwrap, "--ro-bind", "/", "/", "--unshare-user", "true"], check=False).returncode:
+    need("bwrap")
+    if subprocess.run(["bwrap", "--ro-bind", "/", "/", "--unshare-user", "true"], check=False).returncode:
         pytest.skip("this machine permits no user namespaces")
     data = tmp_path / "volume"
     data.mkdir(exist_ok=True)
@@ -118,7 +115,7 @@ def contained(
     environment = {**ENV, "PATH": f"{programs}:/usr/bin:/bin", **ports, **more}
     user, group = arguments("USER")[0].split(":")
     root = [each for each in sorted(Path("/").iterdir()) if each.name not in ("dev", "proc", "tmp", "data")]
-    sandbox = [bwrap, "--die-with-parent", "--unshare-user", "--uid", user, "--gid", group]
+    sandbox = ["bwrap", "--die-with-parent", "--unshare-user", "--uid", user, "--gid", group]
     sandbox += [word for each in [*root, *visible] for word in ("--ro-bind", str(each), str(each))]
     sandbox += ["--proc", "/proc", "--dev", "/dev", "--dir", "/work-dir", "--bind", str(data), "/data"]
     sandbox += ["--remount-ro", "/", "--chdir", "/work-dir", "--clearenv"]

@@ -16,9 +16,10 @@ from pydantic import BaseModel
 from gateway.configuration import load
 from gateway.operations.preflight import check_settings
 from gateway.settings import Settings
-from tests.documents import COMMANDS, DOCS, Block, Document, all_arrived, code, need, run, same, with_ports
+from tests.documents import COMMANDS, DOCS, Block, Document, all_arrived, code, run, same, with_ports
 from tests.elasticsearch_node.ports import free_port
 from tests.gateway_process import ROOT, Gateway, GatewayFactory
+from tests.programs import need
 
 OURS = [DOCS / f"{name}.md" for name in ("settings", "events", "api", "operating", "troubleshooting")]
 # Commands that cannot be run by a test, and why.

@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.documents import DOCS, Document, need
+from tests.documents import DOCS, Document
 from tests.elasticsearch_node.client import EsClient
 from tests.elasticsearch_node.node import ElasticsearchNode
 from tests.elasticsearch_node.ports import free_port
 from tests.gateway_process import Gateway, GatewayFactory
+from tests.programs import need
 from tests.sinks.elasticsearch.odd_server import OddServer, Reply, status
 
 pytestmark = pytest.mark.process

@@ -16,9 +16,10 @@ import pytest
 import yaml
 
 from gateway.configuration import load
-from tests.documents import Document, all_arrived, need, run
+from tests.documents import Document, all_arrived, run
 from tests.elasticsearch_node.client import EsClient
 from tests.gateway_process import ROOT, GatewayFactory
+from tests.programs import need
 
 README = Document(ROOT / "README.md")
 COMMANDS = README.lines_of_commands()

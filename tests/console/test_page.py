@@ -1,9 +1,7 @@
 """The first page in a real browser."""
 
 import asyncio
-import os
 import re
-import shutil
 import subprocess
 from html import unescape
 from pathlib import Path
@@ -16,6 +14,7 @@ from gateway.settings import Http
 from gateway.sources.http.server import HttpServer
 from tests.end_to_end.test_own_schemas import settings
 from tests.gateway_process import GatewayFactory
+from tests.programs import need
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 QUIET = [
@@ -26,13 +25,9 @@ QUIET = [
 
 def rendered(url: str, folder: Path, size: str) -> str:
     """Return the page's document after a few seconds of its own time, at a window size."""
-    browser = shutil.which("chromium")
-    if browser is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium is missing")
-        pytest.skip("chromium is missing: apt-get install chromium")
+    need("chromium")
     ended = subprocess.run(
-        [browser, *QUIET, f"--user-data-dir={folder / size}", f"--window-size={size}",
+        ["chromium", *QUIET, f"--user-data-dir={folder / size}", f"--window-size={size}",
          "--virtual-time-budget=5000", "--dump-dom", url + "/"],
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.documents import COMMANDS, DOCS, Document, code, need, run
+from tests.documents import COMMANDS, DOCS, Document, code, run
 from tests.elasticsearch_node.client import EsClient
 from tests.gateway_process import Gateway, GatewayFactory
+from tests.programs import need
 
 pytestmark = pytest.mark.process
 TEXT = Document(DOCS / "backup.md")

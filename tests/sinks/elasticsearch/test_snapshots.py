@@ -13,10 +13,10 @@ from gateway.settings import Elasticsearch
 from gateway.sinks.elasticsearch.client import connect
 from gateway.sinks.elasticsearch.retention import Retention
 from schemas import BUILT_IN
-from tests.documents import need
 from tests.elasticsearch_node.client import EsClient
 from tests.elasticsearch_node.node import ElasticsearchNode
 from tests.gateway_process import ROOT, GatewayFactory
+from tests.programs import need
 
 SECTION = (
     (ROOT / "docs" / "elasticsearch.md").read_text(encoding="utf-8").partition("## Snapshots")[2].partition("\n## ")[0]

@@ -1,0 +1,19 @@
+"""Programs that tests call and that do not come with Python."""
+
+import os
+import shutil
+
+import pytest
+
+# Where Debian's package has another name.
+PACKAGES = {"bwrap": "bubblewrap", "flock": "util-linux", "nc": "netcat-openbsd", "sync": "coreutils"}
+
+
+def need(*programs: str) -> None:
+    """Where a program is missing fail the test in CI, skip it elsewhere."""
+    for program in programs:
+        if shutil.which(program) is None:
+            reason = f"{program} is missing: apt-get install {PACKAGES.get(program, program)}"
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)
