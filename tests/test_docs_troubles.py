@@ -234,7 +234,7 @@ def test_troubles_of_elasticsearch(
     def trouble(event: bytes, part: str) -> str:
         post(running, event)
         # Of that very moment: two indices in trouble take turns there.
-        seen = running.wait_until(lambda now: part in str(now["sinks"]["elasticsearch"]["last_error"]))
+        seen = running.wait_until(lambda now: part in str(now["sinks"]["elasticsearch"]["last_error"]), timeout=40)
         return str(seen["sinks"]["elasticsearch"]["last_error"])
 
     post(running)
@@ -251,7 +251,8 @@ def test_troubles_of_elasticsearch(
     running.wait_until(  # of three that waited one index takes its own again, the large one is put aside too
         lambda now: (
             (now["books"]["sinks"]["elasticsearch"]["indexed"], now["sinks"]["elasticsearch"]["parked"]) == (2, 2)
-        )
+        ),
+        timeout=40,
     )
     running.kill()
     es.put("/_cluster/settings", {"persistent": {"cluster.blocks.read_only": True}})
