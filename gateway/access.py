@@ -26,6 +26,22 @@ INGESTION_PATHS = {"/", "/v1/events", "/v1/labels", "/v1/logs", "/loki/api/v1/pu
 _READING = ("GET", "HEAD")
 
 
+class Keys:
+    """The keys of which one is needed; false when there are none, and none is needed."""
+
+    def __init__(self, keys: tuple[ApiKey, ...] = ()) -> None:
+        self._keys = [(key.key.get_secret_value().encode(), key) for key in keys]
+
+    def __bool__(self) -> bool:
+        return bool(self._keys)
+
+    def find(self, given: bytes) -> ApiKey | None:
+        """Return the key that was given, None for a wrong one."""
+        # All keys are compared, so that the time taken tells nothing.
+        matches = [key for secret, key in self._keys if hmac.compare_digest(secret, given)]
+        return matches[0] if matches else None
+
+
 class Access:
     """ASGI middleware: refuses callers without a key, and notes the tenant of the others."""
 
@@ -33,7 +49,7 @@ class Access:
         """``loopback``: only this machine can call, so that another name in `Host` is a trick of a web page."""
         self._application = application
         self._loopback = loopback
-        self._keys = [(key.key.get_secret_value().encode(), key.tenant) for key in keys]
+        self._keys = Keys(keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the call on, or answer 401 or 403."""
@@ -64,12 +80,11 @@ class Access:
         if given is None:
             await _refuse(send, 401, "A key is needed: send the header Authorization: Bearer KEY (http.api_keys).")
             return
-        # All keys are compared, so that the time taken tells nothing.
-        matches = [tenant for key, tenant in self._keys if hmac.compare_digest(key, given)]
-        if not matches:
+        key = self._keys.find(given)
+        if key is None:
             await _refuse(send, 403, "This key is not one of http.api_keys.")
             return
-        scope.setdefault("state", {})["tenant"] = matches[0]
+        scope.setdefault("state", {})["tenant"] = key.tenant
         await self._application(scope, receive, send)
 
 

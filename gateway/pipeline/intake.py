@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import Protocol
 
 from gateway.pipeline.block import Block, Receipt
-from gateway.pipeline.digest import Digest
+from gateway.pipeline.digest import Digest, Digestion
+from gateway.pipeline.turns import TURNS
 from gateway.spool.record import Draft
 from gateway.telemetry import Telemetry
 
@@ -23,7 +23,7 @@ class Intake(Protocol):
         """
 
     def full(self) -> str | None:
-        """Return why nothing can be taken now, None when there is room."""
+        """Return why nothing can be taken now, None when there is room; raise `SpoolUnavailable` for other trouble."""
 
 
 class Door:
@@ -44,8 +44,7 @@ class Door:
     async def accept(self, block: Block) -> Receipt:
         """Return when the block is on disk."""
         work = self._digest.block(block, time.time())
-        while work.step():
-            await asyncio.sleep(0)  # a long block lets other senders have their turn
+        await TURNS.take(_steps(work), block.peer)
         draft = work.draft()
         if draft.counts.received:
             await self._append(draft)
@@ -57,3 +56,8 @@ class Door:
                 rule=first.rule, path=first.path, message=first.told, value=first.value,
             )  # fmt: skip
         return Receipt(draft.counts.accepted, work.refusals)
+
+
+def _steps(work: Digestion) -> Generator[None, None, None]:
+    while work.step():
+        yield

@@ -30,6 +30,9 @@ class Tcp(Section):
     tls: Tls | None = Field(None, description="Certificate; when set, `tls_port` is opened too.")
     max_line_bytes: Positive = Field(MIB, description="Longest event, on every source, in bytes.")
     max_connections: Positive = Field(10_000, description="Open connections; one more is closed at once.")
+    key_required: bool = Field(
+        False, description="Take lines only behind a hello with one of `http.api_keys`; others are told so and closed."
+    )
 
 
 class ApiKey(Section):

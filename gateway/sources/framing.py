@@ -14,11 +14,18 @@ class LineFramer:
     that line numbers stay right; what follows its line end is read as usual.
     """
 
+    __slots__ = ("_head", "_max", "_skipped", "_tail")
+
     def __init__(self, max_line_bytes: int) -> None:
         self._max = max_line_bytes
         self._tail = bytearray()
         self._skipped = 0  # bytes of an overlong line seen so far; 0: not in one
         self._head = b""
+
+    @property
+    def unfinished(self) -> int:
+        """How many bytes of an unfinished line are held."""
+        return len(self._tail)
 
     def feed(self, data: bytes) -> tuple[list[bytes], list[Broken]]:
         """Return the lines that ``data`` completes, without their line ends."""
@@ -53,11 +60,11 @@ class LineFramer:
             self._tail = bytearray()
         return lines, broken
 
-    def finish(self, *, orderly: bool) -> tuple[list[bytes], list[Broken]]:
+    def finish(self, *, orderly: bool, why: str | None = None) -> tuple[list[bytes], list[Broken]]:
         """Return what the end of the connection leaves.
 
         An unfinished line is a line when the sender closed in an ``orderly`` way; otherwise
-        nobody knows whether it was whole, and it is broken: ``cut``.
+        nobody knows whether it was whole, and it is broken: ``cut``, with ``why`` as message.
         """
         tail, self._tail = bytes(self._tail), bytearray()
         skipped, self._skipped = self._skipped, 0
@@ -67,7 +74,7 @@ class LineFramer:
             return [], []
         if orderly:
             return [tail], []
-        message = "The connection ended within this line."
+        message = why or "The connection ended within this line."
         return [b""], [Broken(0, "cut", message, tail, len(tail))]
 
     def _fits(self, line: bytes | bytearray) -> bool:

@@ -8,17 +8,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from gateway.access import Keys
 from gateway.pipeline.intake import Intake
-from gateway.settings import Tcp
-from gateway.sources.tcp import TcpSource
+from gateway.settings import ApiKey, Tcp
+from gateway.sources.tcp.source import TcpSource
 from gateway.telemetry import Telemetry
 from tests.sources.intake import FakeIntake
 
 
 @asynccontextmanager
-async def listening(intake: Intake, **tcp: Any) -> AsyncIterator[TcpSource]:
+async def listening(intake: Intake, *, keys: tuple[str, ...] = (), **tcp: Any) -> AsyncIterator[TcpSource]:
     """Listen on a free port, and on `tls_port` when there is a certificate."""
-    source = TcpSource(Tcp(**{"port": 0, **tcp}), intake, Telemetry())
+    given = Keys(tuple(ApiKey.model_validate(key) for key in keys))
+    source = TcpSource(Tcp(**{"port": 0, **tcp}), intake, Telemetry(), given)
     await source.start()
     try:
         yield source

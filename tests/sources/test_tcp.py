@@ -11,8 +11,8 @@ import pytest
 
 from gateway.errors import GatewayError, SpoolFull, SpoolUnavailable, Stopping
 from gateway.settings import Tcp
-from gateway.sources import tcp
-from gateway.sources.tcp import TcpSource
+from gateway.sources.tcp import connection, shared
+from gateway.sources.tcp.source import TcpSource
 from gateway.telemetry import Telemetry
 from tests.sources.intake import FakeIntake
 from tests.sources.sending import is_closed, listening, send, sender, until
@@ -129,7 +129,7 @@ async def test_a_hundred_connections() -> None:
     async with listening(intake) as source:
         await asyncio.gather(*(send(source.port, b"\n".join(lines) + b"\n") for lines in sent.values()))
         await until(lambda: len(intake.lines) == 20_000)
-        await until(lambda: source.status() == {"connections": 0, "held_bytes": 0})
+        await until(lambda: source.status() == {"connections": 0, "acknowledging": 0, "held_bytes": 0})
     for n, lines in sent.items():
         assert [line for line in intake.lines if line.startswith(b'{"n":%d,' % n)] == lines
 
@@ -196,7 +196,7 @@ async def test_backpressure(block: Callable[[FakeIntake], Callable[[], None]]) -
 @pytest.mark.waits
 async def test_all_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a bound for all connections none is read from, new ones neither, until half is on disk."""
-    monkeypatch.setattr(tcp, "HELD_BYTES", 300_000)
+    monkeypatch.setattr(shared, "HELD_BYTES", 300_000)
     intake = FakeIntake()
     intake.open.clear()
     line = b"x" * 99_999 + b"\n"
@@ -237,6 +237,107 @@ async def test_stopping_with_a_full_spool() -> None:
             await asyncio.sleep(0.1)
             await asyncio.wait_for(source.stop(), 5)
             assert source.held == 0
+
+
+async def is_silent(reader: asyncio.StreamReader) -> bool:
+    """Whether nothing comes for a while."""
+    try:
+        await asyncio.wait_for(reader.readline(), 0.2)
+    except TimeoutError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "block",
+    [close_gate, fill, lambda intake: fail(intake, SpoolUnavailable("No space left on device."))],
+    ids=["slow", "full", "SpoolUnavailable"],
+)
+async def test_acknowledged_when_stored(block: Callable[[FakeIntake], Callable[[], None]]) -> None:
+    """Lines are acknowledged once they are stored, not before; so are those that came meanwhile, after them."""
+    intake = FakeIntake()
+    unblock = block(intake)
+    async with listening(intake) as source, sender(source.port) as (reader, writer):
+        writer.write(b'{"ack":true}\n{"a":1}\n')
+        assert await reader.readline() == b'{"ack":"ready"}\n'
+        await until(lambda: source.held > 0)
+        writer.write(b'{"b":2}\n{"c":3}\n')
+        assert await is_silent(reader)
+        unblock()
+        assert await reader.readline() == b'{"acked":1,"rejected":[]}\n'
+        assert await reader.readline() == b'{"acked":3,"rejected":[]}\n'
+
+
+async def test_the_end_waits_for_the_last_acknowledgement() -> None:
+    """After the sender's end the connection is closed once it was told of its last line."""
+    intake = FakeIntake()
+    intake.open.clear()
+    async with listening(intake) as source, sender(source.port) as (reader, writer):
+        writer.write(b'{"ack":true}\n{"a":1}\n{"b":2}')
+        writer.write_eof()
+        assert await reader.readline() == b'{"ack":"ready"}\n'
+        assert await is_silent(reader)
+        intake.open.set()
+        assert (await reader.read()).splitlines()[-1] == b'{"acked":2,"rejected":[]}'
+        await until(lambda: source.status()["connections"] == 0)
+
+
+@pytest.mark.parametrize("error", [None, SpoolFull("It is full."), Stopping("It stops.")])
+async def test_what_a_stop_could_not_store(error: Exception | None) -> None:
+    """It is not acknowledged, nor is anything behind it; what is stored by then is."""
+    intake = FakeIntake()
+    async with listening(intake) as source, sender(source.port) as (reader, writer):
+        writer.write(b'{"ack":true}\n{"a":1}\n')
+        assert await reader.readline() == b'{"ack":"ready"}\n'
+        assert await reader.readline() == b'{"acked":1,"rejected":[]}\n'
+        intake.why_full = None if error else "It is full."
+        intake.error = error
+        writer.write(b'{"b":2}\n{"c":')
+        await asyncio.sleep(0.1)
+        stopping = asyncio.create_task(source.stop())
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+        await asyncio.wait_for(stopping, 5)
+    assert intake.lines == [b'{"a":1}']
+
+
+async def test_a_cut_line_is_not_acknowledged() -> None:
+    """At a stop all whole lines are acknowledged, and the unfinished one is a dead letter that is not."""
+    intake = FakeIntake()
+    intake.open.clear()
+    async with listening(intake) as source, sender(source.port) as (reader, writer):
+        writer.write(b'{"ack":true}\n{"a":1}\n')
+        await until(lambda: source.held > 0)
+        writer.write(b'{"b":2}\n{"c":')
+        await until(lambda: source.held > 8)
+        await asyncio.sleep(0.05)
+        stopping = asyncio.create_task(source.stop())
+        await asyncio.sleep(0.05)
+        intake.open.set()
+        told = await asyncio.wait_for(reader.read(), 5)
+        assert told == b'{"ack":"ready"}\n{"acked":1,"rejected":[]}\n{"acked":2,"rejected":[]}\n'
+        writer.close()
+        await asyncio.wait_for(stopping, 5)
+    assert broken_of(intake) == [("cut", b'{"c":')]
+
+
+async def test_who_says_nothing_where_a_key_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strangers cannot hold connections: without a first line in time they are told why and closed."""
+    monkeypatch.setattr(connection, "HELLO_SECS", 0.3)
+    async with (
+        listening(FakeIntake(), keys=("the-key",), key_required=True) as source,
+        sender(source.port) as (silent, _),
+        sender(source.port) as (slow, writer),
+        sender(source.port) as (good, friend),
+    ):
+        writer.write(b'{"ack":true,"key":"the-')
+        friend.write(b'{"ack":true,"key":"the-key"}\n')
+        for reader in (silent, slow):
+            said = await asyncio.wait_for(reader.read(), 5)
+            assert said.startswith(b'{"ack":"refused","message":"No line came within 0.3 s. Begin with ')
+        friend.write(b'{"a":1}\n')
+        assert await good.readline() == b'{"ack":"ready"}\n'
+        assert await good.readline() == b'{"acked":1,"rejected":[]}\n'
 
 
 async def test_ports_in_use() -> None:

@@ -16,9 +16,10 @@ import trustme
 
 from gateway.errors import GatewayError
 from gateway.settings import Tcp, Tls
-from gateway.sources import tcp
 from gateway.sources.listening import tls_context
-from gateway.sources.tcp import TcpSource
+from gateway.sources.tcp import source as tcp
+from gateway.sources.tcp.source import TcpSource
+from gateway.telemetry import Telemetry
 from tests.elasticsearch_node.ports import free_port
 from tests.sources.intake import FakeIntake
 from tests.sources.sending import is_closed, listening, send, sender, until
@@ -187,8 +188,6 @@ async def test_the_second_port_in_use(authority: Authority) -> None:
     async with listening(FakeIntake(), **authority.tls()) as source:
         port = free_port()
         with pytest.raises(GatewayError, match=r"tcp\.tls_port"):
-            TcpSource(
-                Tcp(port=port, tls_port=secure_port(source), tls=source.settings.tls), source.intake, source.telemetry
-            )
+            TcpSource(Tcp(port=port, tls_port=secure_port(source), tls=source.settings.tls), FakeIntake(), Telemetry())
         async with listening(FakeIntake(), port=port):
             pass

@@ -6,15 +6,15 @@ import zlib
 from collections.abc import Callable
 from typing import Protocol
 
-import orjson
 import zstandard
 
 from gateway.errors import GatewayError
-from gateway.pipeline.items import is_one_value, items_of
+from gateway.pipeline.items import Steps, is_one_value, items_of
 
 # What is fed at once. It bounds what a bomb unpacks beyond the limit (16 MiB with zstd), and what is
 # copied at the end of each stream, of which a hostile body may hold a million.
-_STEP_BYTES = 512
+_PIECE_BYTES = 512
+_STEP_BYTES = 32 * 1024
 _ZSTD_WINDOW = 8 * 1024 * 1024  # what RFC 8878 asks of every decoder
 ENCODINGS = ("identity", "gzip", "x-gzip", "deflate", "zstd")
 
@@ -67,7 +67,7 @@ def _unpack(data: bytes, begin: Callable[[], _Stream], encoding: str, max_bytes:
         while at < len(data):
             stream = begin()
             while not stream.eof:
-                piece = data[at : at + _STEP_BYTES]
+                piece = data[at : at + _PIECE_BYTES]
                 if not piece:
                     raise BodyError(400, f"The body is not valid {encoding}: it ends too early.")
                 part = stream.decompress(piece)
@@ -81,22 +81,29 @@ def _unpack(data: bytes, begin: Callable[[], _Stream], encoding: str, max_bytes:
     return b"".join(parts)
 
 
-def split(body: bytes) -> list[bytes]:
-    """Return the events of a body: one object, an array, or NDJSON; blank lines left out."""
+def split(body: bytes, max_events: int) -> Steps[list[bytes]]:
+    """Return the events of a body: one object, an array, or NDJSON; blank lines left out. Raise `BodyError`."""
     body = body.removeprefix(b"\xef\xbb\xbf")
     text = body.strip()
-    if text[:1] == b"[":
-        items = items_of(text)
-        if items is not None:
-            return items
-    if text[:1] == b"{" and b"\n" in text and not _is_json(text[: text.index(b"\n")]) and is_one_value(text):
+    if text[:1] == b"[" and (items := (yield from items_of(text, max_events))) is not None:
+        if len(items) > max_events:
+            raise _too_many(max_events)
+        return items
+    if text[:1] == b"{" and b"\n" in text and (yield from is_one_value(text)):
         return [text]
-    return [line for line in body.split(b"\n") if line and not line.isspace()]
+    lines: list[bytes] = []
+    at = 0
+    while at < len(body):
+        end = body.find(b"\n", at + _STEP_BYTES)
+        part = body[at:] if end < 0 else body[at:end]
+        lines += [line for line in part.split(b"\n") if line and not line.isspace()]
+        if len(lines) > max_events:
+            raise _too_many(max_events)
+        at += len(part) + 1
+        if at < len(body):
+            yield
+    return lines
 
 
-def _is_json(text: bytes) -> bool:
-    try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return False
-    return True
+def _too_many(max_events: int) -> BodyError:
+    return BodyError(413, f"The body holds more than {max_events} events: send it in parts.")

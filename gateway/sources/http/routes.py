@@ -12,16 +12,16 @@ from starlette.requests import ClientDisconnect
 from gateway.errors import LimitReached, SpoolFull, SpoolUnavailable, Stopping
 from gateway.pipeline.block import Block, Receipt
 from gateway.pipeline.intake import Intake
+from gateway.pipeline.turns import TURNS
 from gateway.settings import Http
 from gateway.sources.http.body import ENCODINGS, BodyError, decompress, split, too_large
 from gateway.sources.http.limits import RateLimit
-from gateway.sources.http.room import Room, Share
+from gateway.sources.room import Room, Share
 from gateway.telemetry import Telemetry
 
 MAX_ERRORS = 100
 MAX_EVENTS = 200_000  # in a body: each costs memory beyond its bytes
 RETRY_AFTER_SECS = 1
-IN_THREAD_BYTES = 256 * 1024
 FREE_BYTES = 64 * 1024  # of a body: the part that waits for nobody
 BODIES_BYTES = 256 * 1024 * 1024  # of all bodies together that are larger, or compressed
 
@@ -98,21 +98,20 @@ class Ingestion:
             raise BodyError(415, f"Content-Encoding {encoding!r} is not one of {', '.join(ENCODINGS)}.")
         tenant: str | None = request.scope.get("state", {}).get("tenant")
         async with self._room.share() as share:
-            body = await self._read(request, share)
+            try:
+                body = await self._read(request, share)
+            except asyncio.CancelledError:  # by the server, which ends and has waited long enough
+                raise Stopping("The gateway is stopping: send again in a moment.") from None
             if wait := self._limit.take(tenant, len(body)):
                 raise LimitReached(
                     f"More than {self._limit.bytes_per_sec} bytes a second (limits.bytes_per_sec): wait {wait:.1f} s."
                 )
             if encoding != "identity":
                 body = await self._unpack(body, encoding, share)
-            lines = split(body)
-            if len(lines) > MAX_EVENTS:
-                raise BodyError(
-                    413, f"The body holds {len(lines)} events, the limit is {MAX_EVENTS}: send it in parts."
-                )
+            peer = f"{request.client.host}:{request.client.port}" if request.client else "unknown"
+            lines = await TURNS.take(split(body, MAX_EVENTS), peer)
             if not lines and b"[" not in body:
                 raise BodyError(400, "The body is empty: send one JSON object, an array, or one object a line.")
-            peer = f"{request.client.host}:{request.client.port}" if request.client else "unknown"
             return await self._intake.accept(Block(self.name, peer, lines, tenant, kind=kind))
 
     async def _read(self, request: Request, share: Share) -> bytes:
@@ -136,10 +135,7 @@ class Ingestion:
     async def _unpack(self, body: bytes, encoding: str, share: Share) -> bytes:
         limit = self._settings.max_body_bytes
         await share.reach(len(body) + limit)
-        if len(body) > IN_THREAD_BYTES:
-            body = await asyncio.to_thread(decompress, body, encoding, limit)
-        else:
-            body = decompress(body, encoding, limit)
+        body = await asyncio.to_thread(decompress, body, encoding, limit)  # of a few bytes may come all of the limit
         share.shrink(len(body))
         return body
 

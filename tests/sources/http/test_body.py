@@ -8,6 +8,7 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.sources.http.body import BodyError, decompress, split
+from tests.pipeline.blocks import to_the_end
 
 MIB = 1024 * 1024
 BOM = b"\xef\xbb\xbf"
@@ -60,7 +62,41 @@ PRETTY = b'{\n  "a": 1,\n  "b": {\n    "c": 2\n  }\n}'
 )
 def test_forms(body: bytes, events: list[bytes]) -> None:
     """One object, an array or NDJSON, pretty or not: each event comes with the bytes it was sent as."""
-    assert events == split(body)
+    assert events == to_the_end(split(body, 5000))
+
+
+@pytest.mark.parametrize("body", [b"[" + b"{}," * 10_000 + b"{}]", b"{}\n" * 10_001, b"[1,2]\n" * 10_001])
+def test_too_many(body: bytes) -> None:
+    """A body of too many events is refused whole, with 413."""
+    with pytest.raises(BodyError, match="more than 10000 events") as caught:
+        to_the_end(split(body, 10_000))
+    assert caught.value.status == 413
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" + b"1," * (5 * MIB) + b"1]",
+        b"[" + b"[1]," * (2 * MIB) + b"1]x",
+        b'{\n"a":[' + b"{}," * (3 * MIB) + b"{}]}",
+        b"{\n" + b'"a":[1.5,2],\n' * 700_000 + b'"b":1}',
+        b"{" + b"\n" * (10 * MIB) + b"}",
+        b"\n" * (10 * MIB),
+        b"{\n" + b'"' * (10 * MIB),
+        b'{\n"' + b"\\" * (10 * MIB),
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+def test_long_bodies_are_cut_in_steps(body: bytes) -> None:
+    """However a body of the largest size is made, no step of its reading takes long."""
+    steps = split(body, 200_000)
+    longest = 0.0
+    with suppress(StopIteration, BodyError):
+        while True:
+            started = time.thread_time()
+            next(steps)
+            longest = max(longest, time.thread_time() - started)
+    assert longest < 0.1
 
 
 def deflate_raw(data: bytes) -> bytes:

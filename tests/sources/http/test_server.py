@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from typing import Any
 
 import pytest
@@ -40,12 +42,25 @@ async def test_reuse() -> None:
 async def test_pipelined() -> None:
     """Requests sent without waiting are answered in their order, and none is lost."""
     intake = FakeIntake()
-    bodies = [b'{"a":%d}' % number for number in range(200)]
+    bodies = [b'{"a":%d}' % number for number in range(15)]
     async with serving(intake, max_header_bytes=200) as server, connected(server.port) as client:
         await client.send(b"".join(request(body) for body in bodies))
         answers = [await client.answer() for _ in bodies]
     assert {answer.status for answer in answers} == {200}
     assert intake.lines == bodies
+
+
+@pytest.mark.parametrize("headers", [{}, {"connection": "close"}], ids=["client closes", "server closes"])
+async def test_nothing_is_left_of_a_connection(headers: dict[str, str]) -> None:
+    """A connection that ended is forgotten, timers and all."""
+    async with serving(FakeIntake()) as server:
+        async with connected(server.port) as client:
+            (open_now,) = map(weakref.ref, server._server.server_state.connections)
+            assert (await client.post(**headers)).status == 200
+        while server.connections:
+            await asyncio.sleep(0.01)
+        gc.collect()
+        assert open_now() is None
 
 
 @pytest.mark.waits

@@ -1,4 +1,4 @@
-"""Room for bodies in memory, and the rate limit: bounds without I/O (promise 5)."""
+"""Room in memory, without I/O (promise 5)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.settings import Limits
-from gateway.sources.http.limits import MAX_TENANTS, RateLimit
-from gateway.sources.http.room import Room, Share
+from gateway.sources.room import Room, Share
 
 
 async def take(room: Room, size: int, order: list[int], hold: asyncio.Event) -> None:
@@ -66,6 +64,21 @@ async def test_going_away() -> None:
 
 
 @pytest.mark.anyio
+async def test_several_go_away_at_once() -> None:
+    """Whoever goes away in the same moment as others, and as room is given, is passed over."""
+    room, order, hold = Room(100), list[int](), asyncio.Event()
+    tasks = [asyncio.create_task(take(room, size, order, hold)) for size in (100, 90, 80, 70, 60)]
+    await turn()
+    for task in (tasks[1], tasks[0], tasks[2], tasks[4]):
+        task.cancel()
+    await turn()
+    assert order == [100, 70]
+    hold.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.wait_for(take(room, 100, order, hold), 5)
+
+
+@pytest.mark.anyio
 async def test_two_that_grow() -> None:
     """Two that hold a part and want more do not wait for each other for ever."""
     room = Room(100)
@@ -93,40 +106,3 @@ async def test_shrinking_makes_room() -> None:
         assert order == [60]
     hold.set()
     await waiting
-
-
-def test_rate_limit() -> None:
-    """A tenant may send a burst, then so much a second, and is told how long to wait; others are not held up."""
-    now = 0.0
-    limit = RateLimit(Limits(bytes_per_sec=10, burst_bytes=20), lambda: now)
-    assert limit.take("a", 20) == 0
-    assert limit.take("a", 5) == 0.5
-    assert limit.take("b", 20) == 0
-    now = 0.5
-    assert limit.take("a", 5) == 0
-    assert limit.take("a", 1) == pytest.approx(0.1)
-    now = 100.0
-    assert limit.take("a", 20) == 0
-    assert limit.take("a", 1) > 0
-
-
-def test_larger_than_the_burst() -> None:
-    """A body larger than the burst passes when nothing was sent before, and is paid for afterwards."""
-    now = 0.0
-    limit = RateLimit(Limits(bytes_per_sec=10), lambda: now)
-    assert limit.take(None, 50) == 0
-    assert limit.take(None, 10) == pytest.approx(4)
-
-
-def test_no_limit() -> None:
-    """Without a limit nothing is counted."""
-    limit = RateLimit(Limits())
-    assert [limit.take("a", 10**12) for _ in range(3)] == [0, 0, 0]
-
-
-def test_many_tenants() -> None:
-    """Tenants without number do not fill the memory."""
-    limit = RateLimit(Limits(bytes_per_sec=10), lambda: 0.0)
-    for number in range(3 * MAX_TENANTS):
-        limit.take(str(number), 1)
-    assert len(limit._buckets) <= MAX_TENANTS

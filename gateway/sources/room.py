@@ -1,14 +1,15 @@
-"""Room for request bodies in memory, handed out in the order asked for, without I/O."""
+"""Room in memory for what many senders have not finished yet, handed out in the order asked for, without I/O."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from types import TracebackType
 
 
 class Room:
-    """So many bytes for all requests together."""
+    """So many bytes for all together."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -19,30 +20,44 @@ class Room:
         """Return one request's share, as yet empty."""
         return Share(self)
 
+    def has(self, size: int) -> bool:
+        """Whether nobody would have to wait for ``size`` bytes."""
+        return not self._waiting and self._taken + size <= self._max_bytes
+
+    def take_now(self, size: int) -> bool:
+        """Take ``size`` bytes unless that means to wait; return whether they are taken."""
+        taken = self.has(size)
+        if taken:
+            self._taken += size
+        return taken
+
     async def take(self, size: int) -> None:
         """Return when there is room for ``size`` bytes and they are taken."""
-        if not self._waiting and self._taken + size <= self._max_bytes:
-            self._taken += size
+        if self.take_now(size):
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append((size, turn))
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give(size)
-            else:
-                self._waiting.remove((size, turn))
-                self.give(0)
+            if turn.cancelled():
+                with suppress(ValueError):  # it was passed over meanwhile
+                    self._waiting.remove((size, turn))
+                size = 0
+            self.give(size)
             raise
 
     def give(self, size: int) -> None:
         """Give bytes back, to whoever waits longest."""
         self._taken -= size
-        while self._waiting and self._taken + self._waiting[0][0] <= self._max_bytes:
-            wanted, turn = self._waiting.popleft()
-            self._taken += wanted
-            turn.set_result(None)
+        while self._waiting:
+            wanted, turn = self._waiting[0]
+            if not turn.cancelled():
+                if self._taken + wanted > self._max_bytes:
+                    break
+                self._taken += wanted
+                turn.set_result(None)
+            self._waiting.popleft()
 
     def at_most(self, size: int) -> int:
         """Return ``size``, or all there is: more than that nobody could ever get."""
