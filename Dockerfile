@@ -3,6 +3,7 @@ FROM python:3.13-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY gateway ./gateway
+COPY gateway_client ./gateway_client
 COPY enrichers ./enrichers
 COPY schemas ./schemas
 RUN python -m venv --without-pip /opt/gateway
