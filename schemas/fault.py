@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _JSON = json.JSONEncoder(ensure_ascii=False, default=str)
 _MAX_VALUE_CHARACTERS = 100
+_MAX_PATH_CHARACTERS = 500  # a name may have a million, and a path is kept in many places
 # Comparing names is slow, and an event may have a hundred thousand.
 _MAX_NAMES_COMPARED = 200
 _MAX_KEYS_COMPARED = 50  # each with several names
@@ -52,8 +53,9 @@ def _fault(details: ErrorDetails, steps: list[int | str], event: dict[str, Any],
 
 
 def json_path(steps: Iterable[int | str]) -> str:
-    """Spell a path as JSONPath: `$.metrics.rmse`, `$.inputs[2]`, `$['a.b']`."""
-    return "$" + "".join(_step(step) for step in steps)
+    """Spell a path as JSONPath: `$.metrics.rmse`, `$.inputs[2]`, `$['a.b']`; the beginning of one that is long."""
+    path = "$" + "".join(_step(step) for step in steps)
+    return path if len(path) <= _MAX_PATH_CHARACTERS else f"{path[: _MAX_PATH_CHARACTERS - 1]}…"
 
 
 def _step(step: int | str) -> str:

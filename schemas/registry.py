@@ -48,9 +48,9 @@ class Registry:
         """Say what an event of no kind lacks, and which of its keys may be meant as one that decides."""
         types = ", ".join(dict.fromkeys(kind.type for kind in self.told.values()))
         keys = tuple(key for key, _ in self._deciding)
-        hint = f"send a type ({types}) or one of the keys {', '.join(keys)}"
+        hint = f"a type ({types}) or one of the keys {', '.join(keys)}"
         meant = misspelt(event, keys)
-        return hint if meant is None else f"{meant} If not, {hint}"
+        return f"Send {hint}" if meant is None else f"{meant} If not, send {hint}"
 
     def kinds_in(self, index: str) -> list[Kind]:
         """Give the kinds that go to an index, named without prefix and day; raise ValueError when none does."""

@@ -7,7 +7,7 @@ import sys
 import typer
 
 import gateway
-from gateway.cli import check, export, generate, serve, templates, verify
+from gateway.cli import check, dead_letters, export, generate, serve, templates, top, verify
 from gateway.errors import GatewayError, SettingsError
 
 app = typer.Typer(
@@ -23,7 +23,9 @@ app.command()(check.check)
 app.command()(generate.generate)
 app.command()(export.export)
 app.command()(verify.verify)
+app.command()(top.top)
 app.add_typer(templates.app)
+app.add_typer(dead_letters.app)
 
 
 def _version(wanted: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
+import orjson
 import typer
 
 from gateway.errors import GatewayError
@@ -47,6 +48,14 @@ def connect(settings: Settings, url: str | None = None, *, timeout_secs: float =
     return httpx.Client(
         base_url=url or url_of(settings), headers=headers, verify=verify, timeout=timeout_secs, trust_env=False
     )
+
+
+def tcp_hello(settings: Settings) -> bytes:
+    """Return the line that a connection to the TCP port begins with; none where no key is required."""
+    if not settings.tcp.key_required:
+        return b""
+    key = settings.http.api_keys[0].key.get_secret_value()
+    return orjson.dumps({"ack": True, "key": key}, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def trusting(tls: Tls, setting: str) -> ssl.SSLContext:
@@ -98,6 +107,11 @@ def download(client: httpx.Client, path: str, file: BinaryIO) -> None:
         raise GatewayError(f"The gateway broke off its answer ({error or type(error).__name__}): try again.") from None
     finally:
         answer.close()
+
+
+def plain(text: str) -> str:
+    """Return a text of an answer without what steers a terminal: part of it may be a sender's."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def _no_gateway(client: httpx.Client, error: Exception) -> NoGateway:

@@ -35,7 +35,7 @@ def export(
         raise typer.BadParameter("name one index, such as ml-metrics-2026.11.21; for several run it once for each.")
     settings = load(config)
     file = output or Path(f"{index}.parquet")
-    with _replacing(file) as partial:
+    with replacing(file) as partial:
         _write(settings, index, url, partial)
     rows = _rows(file)
     typer.echo(f"{file}: {rows:,} {'row' if rows == 1 else 'rows'}, {file.stat().st_size:,} bytes.")
@@ -55,7 +55,7 @@ def _write(settings: Settings, index: str, url: str | None, file: BinaryIO) -> N
 
 
 @contextmanager
-def _replacing(file: Path) -> Iterator[BinaryIO]:
+def replacing(file: Path) -> Iterator[BinaryIO]:
     """Give a file that takes the place of ``file`` when it is whole and on the disk, and goes when it is not."""
     partial = file.with_name(f"{file.name}.partial")
     try:

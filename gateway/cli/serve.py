@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from gateway.settings import Settings
 if TYPE_CHECKING:
     from gateway.app import Gateway
 
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 EVENT = '{"model_name":"fraud_detector","prediction_confidence":0.93,"inference_time_ms":25}'
 LINE = '{"model_name":"churn","prediction_class":1}'
 
@@ -45,18 +47,24 @@ def serve(
 
 
 async def _serve(settings: Settings) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in STOPPING:  # before what takes long to load
+        loop.add_signal_handler(number, stop.set)
+
     import structlog
 
     from gateway.app import Gateway
     from gateway.operations.preflight import exposed
 
     log = structlog.get_logger("gateway")
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     gateway = Gateway(settings)
     try:
         await gateway.start()
+        # What is there now stays: searched for garbage again and again, it would hold up everybody for half a second
+        # over an event of a hundred thousand parts. And threads let the event loop in soon.
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+        sys.setswitchinterval(0.001)
         sys.stdout.write(_greeting(gateway))
         sys.stdout.flush()
         for warning in exposed(settings):
@@ -65,6 +73,10 @@ async def _serve(settings: Settings) -> None:
         log.info("Stopping: what is not sent yet stays on disk.")
     finally:
         await gateway.stop()
+        for number in STOPPING:  # all is on disk: one that comes now must not make a failure of it
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
+        gc.unfreeze()  # or libraries complain of what is left
 
 
 def _greeting(gateway: Gateway) -> str:
@@ -76,6 +88,7 @@ def _greeting(gateway: Gateway) -> str:
         into.append(f"Elasticsearch at {', '.join(settings.elasticsearch.urls)}")
     if settings.store_enabled:
         into.append(f"the embedded store in {settings.data_dir}")
+    say = """printf '%s\\n' '{"ack":true,"key":"KEY"}'""" if settings.tcp.key_required else "echo"
     key = " -H 'Authorization: Bearer KEY'" if settings.http.api_keys else ""
     lines = [
         "",
@@ -86,7 +99,7 @@ def _greeting(gateway: Gateway) -> str:
         "",
         "Paste this into another terminal to send one:",
         f"  curl{key} -d '{EVENT}' {url}/v1/events",
-        *([f"or, over TCP:\n  echo '{LINE}' | nc -w 1 {tcp[0]} {tcp[1]}"] if gateway.tcp else []),
+        *([f"or, over TCP:\n  {say} '{LINE}' | nc -w 1 {tcp[0]} {tcp[1]}"] if gateway.tcp else []),
         "",
         f"Then look at {url}/ or {url}/v1/search.",
         "Ctrl-C stops.",

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
-from gateway.cli.ask import NoGateway, Url, ask, connect, reachable, trusting
+from gateway.cli.ask import NoGateway, Url, ask, connect, reachable, tcp_hello, trusting
 from gateway.configuration import load
 from gateway.errors import GatewayError, SettingsError
-from gateway.settings import Settings, Tcp, Tls
+from gateway.settings import Settings, Tls
 
 if TYPE_CHECKING:
     import httpx
@@ -97,7 +97,7 @@ def _verify(settings: Settings, tcp_host: str, client: httpx.Client, steps: Step
         ) from None
     sinks = _of_sinks(client, "GET", verify_id)
     steps.well(f"gateway: {client.base_url} is ready, version {version}")
-    sent = _send(settings.tcp, tcp_host, client, verify_id, steps)
+    sent = _send(settings, tcp_host, client, verify_id, steps)
     if sent:
         missing = {sink: list(sent) for sink in sinks}
         _look(client, verify_id, sent, missing, steps)
@@ -109,7 +109,7 @@ def _of_sinks(client: httpx.Client, method: str, verify_id: str) -> dict[str, di
     return sinks
 
 
-def _send(tcp: Tcp, host: str, client: httpx.Client, verify_id: str, steps: Steps) -> dict[str, float]:
+def _send(settings: Settings, host: str, client: httpx.Client, verify_id: str, steps: Steps) -> dict[str, float]:
     """Send an event to each listener; return the listeners that took theirs, and when they had."""
     from gateway.operations.verification import event  # loaded only where it is used
 
@@ -118,13 +118,13 @@ def _send(tcp: Tcp, host: str, client: httpx.Client, verify_id: str, steps: Step
         return str(client.base_url.join("/v1/events"))
 
     listeners: dict[str, Callable[[bytes], str]] = {}
-    tls = tcp.tls
+    tcp, tls, hello = settings.tcp, settings.tcp.tls, tcp_hello(settings)
     if not tcp.enabled:
         steps.note("tcp: switched off (tcp.enabled)", mark="-")
     else:
-        listeners["tcp"] = lambda line: _over_tcp((host, tcp.port), line)
+        listeners["tcp"] = lambda line: _over_tcp((host, tcp.port), hello, line)
         if tls is not None:
-            listeners["tls"] = lambda line: _over_tls((host, tcp.tls_port), tls, line)
+            listeners["tls"] = lambda line: _over_tls((host, tcp.tls_port), tls, hello, line)
     listeners["http"] = over_http
     sent = {}
     for via, send in listeners.items():
@@ -140,15 +140,17 @@ def _send(tcp: Tcp, host: str, client: httpx.Client, verify_id: str, steps: Step
     return sent
 
 
-def _over_tcp(address: tuple[str, int], line: bytes) -> str:
+def _over_tcp(address: tuple[str, int], hello: bytes, line: bytes) -> str:
     """Send a line; return where to, once the gateway has it on disk, or raise `GatewayError`.
 
-    Over TCP the gateway says nothing: it closes its side when all that came is on disk.
+    Without a hello the gateway says nothing: it closes its side when all that came is on disk.
     """
     try:
         with socket.create_connection(address, TCP_SECS) as connection:
-            connection.sendall(line)
+            connection.sendall(hello + line)
             connection.shutdown(socket.SHUT_WR)
+            if hello:
+                _hear_taken(connection)
             if connection.recv(1):
                 raise OSError("something else answers there")
     except OSError as error:
@@ -156,14 +158,24 @@ def _over_tcp(address: tuple[str, int], line: bytes) -> str:
     return _text(address)
 
 
-def _over_tls(address: tuple[str, int], tls: Tls, line: bytes) -> str:
+def _hear_taken(connection: socket.socket) -> None:
+    """Return when the gateway has acknowledged the line behind a hello; raise OSError with what it says instead."""
+    with connection.makefile("rb") as answers:
+        for wanted in (b'{"ack":"ready"}', b'{"acked":1,"rejected":[]}'):
+            if (said := answers.readline().strip()) != wanted:
+                raise OSError(f"it says {said.decode(errors='replace')}" if said else "it closes the connection")
+
+
+def _over_tls(address: tuple[str, int], tls: Tls, hello: bytes, line: bytes) -> str:
     """The same over TLS; raise `LeftOut` when it takes a certificate that is not at hand."""
     context = trusting(tls, "tcp.tls")
     try:
         with socket.create_connection(address, TCP_SECS) as plain:
             try:
                 with context.wrap_socket(plain, server_hostname=address[0]) as connection:
-                    connection.sendall(line)
+                    connection.sendall(hello + line)
+                    if hello:
+                        _hear_taken(connection)
                     connection.unwrap()
             except ssl.SSLCertVerificationError:
                 raise

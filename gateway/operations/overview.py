@@ -16,6 +16,7 @@ import gateway
 from gateway.logs import write_kept_back
 from gateway.sinks.sink import Sink
 from gateway.spool.books import sink_books, total
+from gateway.spool.letters import LetterBox
 from gateway.spool.record import Counts
 from gateway.spool.spool import Spool
 from gateway.spool.state import State
@@ -35,12 +36,14 @@ class Overview(Collector):
         sinks: Callable[[], list[Sink]],
         sources: Callable[[], dict[str, dict[str, Any]]],
         telemetry: Telemetry,
+        letter_box: LetterBox,
     ) -> None:
         self._spool = spool
         self._state = state
         self._sinks = sinks
         self._sources = sources
         self._registry = telemetry.registry
+        self._letter_box = letter_box
         self._started = time.time()
         self._off: list[str] = []
         self._registry.register(self)
@@ -81,6 +84,7 @@ class Overview(Collector):
                 "failure": spool.failure,
             },
             "sinks": sinks,
+            "dead_letters": {"bytes": self._state.letter_bytes, "lost": self._letter_box.lost},
             "books": books,
         }
 
@@ -104,6 +108,12 @@ class Overview(Collector):
             status["spool"]["oldest_secs"],
         )  # fmt: skip
         yield GaugeMetricFamily("gateway_dead_letters", "Dead letters held.", status["books"]["dead_letters"])
+        yield GaugeMetricFamily(
+            "gateway_dead_letters_bytes", "Bytes they take of dead_letters.max_bytes.", status["dead_letters"]["bytes"]
+        )
+        yield CounterMetricFamily(
+            "gateway_dead_letters_lost", "Refused events lost in damaged records.", status["dead_letters"]["lost"]
+        )
         yield GaugeMetricFamily(
             "gateway_books_difference", "Events missing in the books.", status["books"]["difference"]
         )

@@ -83,10 +83,10 @@ def probes(settings: Settings) -> list[tuple[str, Probe]]:
 def exposed(settings: Settings) -> list[str]:
     """Return a warning for each listener that strangers can reach without a key or certificate."""
     warnings = []
-    if settings.tcp.enabled and not is_loopback(settings.tcp.host) and settings.tcp.tls is None:
-        warnings.append(
-            f"TCP listens on {settings.tcp.host} without TLS (tcp.tls): anyone who reaches it can send events."
-        )
+    tcp = settings.tcp
+    if tcp.enabled and not is_loopback(tcp.host) and tcp.tls is None:
+        who = "anyone on the way can read keys and" if tcp.key_required else "anyone who reaches it can send"
+        warnings.append(f"TCP listens on {tcp.host} without TLS (tcp.tls): {who} events.")
     if not is_loopback(settings.http.host) and not (settings.http.api_keys and settings.http.tls):
         warnings.append(
             f"HTTP listens on {settings.http.host} without both key and TLS (http.api_keys, http.tls): "

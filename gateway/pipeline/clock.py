@@ -50,25 +50,40 @@ class Clock:
         self._age_setting = age_setting
         self._max_future_secs = max_future_secs
 
-    def at(self, now: float) -> BlockClock:
-        """Return the clock for one block received at ``now``, seconds since 1970."""
-        return BlockClock(self._zone, self._max_age_days, self._max_future_secs, now, self._age_setting)
+    def at(self, received: float, now: float | None = None) -> BlockClock:
+        """Return the clock for one block, of times in seconds since 1970.
+
+        ``now``, by which an event is too old or too new: where the block was received earlier.
+        """
+        now = received if now is None else now
+        return BlockClock(self._zone, self._max_age_days, self._max_future_secs, received, now, self._age_setting)
 
 
 class BlockClock:
     """The clock while one block is read."""
 
     def __init__(
-        self, zone: tzinfo, max_age_days: int | None, max_future_secs: float, now: float, age_setting: str
+        self,
+        zone: tzinfo,
+        max_age_days: int | None,
+        max_future_secs: float,
+        received: float,
+        now: float,
+        age_setting: str,
     ) -> None:
         self._zone = zone
         self._now = datetime.fromtimestamp(now, UTC)
-        self.received = moment(self._now)
+        arrived = datetime.fromtimestamp(received, UTC)
+        self.received = moment(arrived)
         self._max_age_days = max_age_days
         self._age_setting = age_setting
         self._oldest = None if max_age_days is None else _moved(self._now, -max_age_days * 86400)
         self._newest = _moved(self._now, max_future_secs)
         self._max_future_secs = max_future_secs
+        # What an event without a time of its own gets.
+        self.of_receipt: Moment | Fault = self.received
+        if self._oldest is not None and arrived < self._oldest:
+            self.of_receipt = self._too_old("timestamp", self.received.text)
 
     def of_event(self, fields: dict[str, Any]) -> Moment | Fault:
         """Return the event's time, that of receipt when it has none, or why it cannot be."""
@@ -76,21 +91,14 @@ class BlockClock:
             value = fields.get(name)
             if value is not None:
                 return self.read(name, value)
-        return self.received
+        return self.of_receipt
 
     def read(self, name: str, value: Any, *, limited: bool = True) -> Moment | Fault:
         """Return the time that a field holds, or why it cannot be; ``limited``: too old or too new it cannot be."""
         try:
             when, digits = self._parse(value)
             if limited and self._oldest is not None and when < self._oldest:
-                remedy = _REMEDIES.get(self._age_setting, f"raise {self._age_setting}")
-                return self._fault(
-                    name,
-                    value,
-                    "too_old",
-                    f"The event is older than {self._max_age_days} days ({self._age_setting}).",
-                    f"Is the sender's clock right? To take old events, {remedy}.",
-                )
+                return self._too_old(name, value)
             if limited and when > self._newest:
                 ahead = (when - self._now).total_seconds()
                 return self._fault(
@@ -131,6 +139,16 @@ class BlockClock:
             nanos = rest * (1_000_000_000 // unit)
             return _EPOCH + timedelta(seconds=secs, microseconds=nanos // 1000), f"{nanos:09d}" if nanos % 1000 else ""
         return _EPOCH + timedelta(microseconds=round(value * (1_000_000 / unit))), ""
+
+    def _too_old(self, name: str, value: Any) -> Fault:
+        return self._fault(
+            name,
+            value,
+            "too_old",
+            f"The event is older than {self._max_age_days} days ({self._age_setting}).",
+            "Is the sender's clock right? "
+            f"To take old events, {_REMEDIES.get(self._age_setting, f'raise {self._age_setting}')}.",
+        )
 
     @staticmethod
     def _fault(name: str, value: Any, rule: str, message: str, hint: str | None = None) -> Fault:

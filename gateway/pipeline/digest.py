@@ -12,13 +12,12 @@ from gateway.pipeline.block import Block, Refusal
 from gateway.pipeline.clock import BlockClock, Clock, Moment
 from gateway.pipeline.enrich import Enrichers
 from gateway.pipeline.identity import Identity
-from gateway.pipeline.parse import Event, parse
+from gateway.pipeline.parse import Event, Parser
 from gateway.spool.record import Counts, DeadLetter, Documents, Draft
 from schemas import BUILT_IN, Fault, Kind, Registry
 from schemas.kinds import INFERENCE, LABEL, MLFLOW
 
 log = structlog.get_logger(__name__)
-CHUNK_LINES = 1000
 
 
 class Digest:
@@ -42,33 +41,32 @@ class Digest:
         self._default = None if default_kind is None else registry.kinds[default_kind]
         self._prefix = index_prefix
 
-    def block(self, block: Block, now: float) -> Digestion:
-        """Begin on a block received at ``now``, seconds since 1970."""
-        return Digestion(self, block, now)
+    def block(self, block: Block, received: float, now: float | None = None) -> Digestion:
+        """Begin on a block received at ``received``, seconds since 1970; ``now``: where that was earlier."""
+        return Digestion(self, block, received, now)
 
 
 class Digestion:
-    """One block while it is worked on, `CHUNK_LINES` lines a step."""
+    """One block while it is worked on, a part a step."""
 
-    def __init__(self, digest: Digest, block: Block, now: float) -> None:
+    def __init__(self, digest: Digest, block: Block, received: float, now: float | None = None) -> None:
         self._digest = digest
         self._block = block
-        self._now = now
-        self._now_ms = int(now * 1000)
-        self._clock: BlockClock = digest._clock.at(now)
-        self._groups: dict[str, list[bytes]] = defaultdict(list)
-        self._next_line = 0
+        self._received = received
+        self._received_ms = int(received * 1000)
+        self._clock: BlockClock = digest._clock.at(received, now)
+        self._groups: dict[str, bytearray] = defaultdict(bytearray)
+        self._counts: dict[str, int] = defaultdict(int)
+        self._parser = Parser(block.lines, digest._max_line_bytes)
+        self._letters: list[DeadLetter] = []
         self.refusals: list[Refusal] = [
             Refusal(line, None, reason, "$", reason, message, "", None, data, data_bytes)
             for line, reason, message, data, data_bytes in block.broken
         ]
 
     def step(self) -> bool:
-        """Work on the next lines; return whether there are more."""
-        first = self._next_line
-        self._next_line += CHUNK_LINES
-        lines = self._block.lines[first : self._next_line]
-        events, refused = parse(lines, first, self._digest._max_line_bytes)
+        """Work on the next events; return whether there may be more."""
+        events, refused = self._parser.step()
         self.refusals += refused
         by_kind: dict[str, list[Event]] = defaultdict(list)
         registry = self._digest._registry
@@ -84,21 +82,16 @@ class Digestion:
                 by_kind[kind.name].append(event)
         for name, group in by_kind.items():
             self._take(registry.kinds[name], group)
-        return self._next_line < len(self._block.lines)
+        self._letters += map(self._letter, self.refusals[len(self._letters) :])
+        return not self._parser.done
 
     def draft(self) -> Draft:
         """Return what the whole block became."""
         block = self._block
-        documents = [Documents(index, len(parts) // 2, b"".join(parts)) for index, parts in self._groups.items()]
+        documents = [Documents(index, self._counts[index], memoryview(data)) for index, data in self._groups.items()]
         accepted = sum(group.count for group in documents)
-        letters = [
-            DeadLetter(
-                self._now, block.source, block.peer, block.tenant, each.reason, each.path, each.rule,
-                each.told, each.data, each.data_bytes,
-            )
-            for each in self.refusals
-        ]  # fmt: skip
-        return Draft(block.source, Counts(accepted + len(letters), accepted, len(letters)), documents, letters)
+        refused = len(self._letters)
+        return Draft(block.source, Counts(accepted + refused, accepted, refused), documents, self._letters)
 
     def _take(self, kind: Kind, events: list[Event]) -> None:
         """Validate events of one kind together and write the good ones."""
@@ -130,9 +123,10 @@ class Digestion:
             self._refuse(event, "json", Fault("$", "too_deep", f"It cannot be stored: {error}.", "", None))
             return
         index = f"{digest._prefix}{kind.index}-{indexed.day}"
-        identity = digest._identity.of(kind.name, indexed.day, tenant, fields, event.data, self._now_ms)
+        identity = digest._identity.of(kind.name, indexed.day, tenant, fields, event.data, self._received_ms)
         action = f'{{"create":{{"_index":"{index}","_id":"{identity}"}}}}\n'
-        self._groups[index] += (action.encode(), document + b"\n")
+        self._groups[index] += action.encode() + document + b"\n"
+        self._counts[index] += 1
 
     def _times(self, kind: Kind, fields: dict[str, Any]) -> tuple[Moment | Fault, Moment]:
         """Return when the event happened, or why that cannot be, and the time whose day its index has."""
@@ -154,6 +148,8 @@ class Digestion:
             fields[name] = moment.text  # in seconds it would be read as milliseconds
             if decides:
                 indexed = moment
+        if indexed is clock.received and isinstance(clock.of_receipt, Fault):
+            return clock.of_receipt, indexed
         return indexed if is_label and when is clock.received else when, indexed
 
     def _document(self, kind: Kind, event: Event, fields: dict[str, Any], when: Moment) -> dict[str, Any]:
@@ -171,6 +167,13 @@ class Digestion:
         if kind.name == INFERENCE.name:
             document.update(self._digest._enrichers.added(fields))
         return document
+
+    def _letter(self, refusal: Refusal) -> DeadLetter:
+        block = self._block
+        return DeadLetter(
+            self._received, block.source, block.peer, block.tenant, refusal.reason, refusal.path, refusal.rule,
+            refusal.told, refusal.data, refusal.data_bytes, block.kind,
+        )  # fmt: skip
 
     def _fail(self, events: list[Event], error: Exception) -> None:
         log.error("The gateway failed on an event: it is kept as a dead letter.", exc_info=error)

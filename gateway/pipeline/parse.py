@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -18,7 +20,10 @@ MAX_ITEMS = 20_000  # of an array on a line: one line is one step of work
 KEPT_BYTES = 4096  # of an event that is too large
 _TLS_HELLO = b"\x16\x03"
 _HTTP_REQUEST = re.compile(rb"[A-Z]{3,10} \S+ HTTP/1\.[01]\s*")
-_INFINITE = (float("inf"), float("-inf"))
+# Of one step: a millisecond or two of work.
+STEP_BYTES = 32 * 1024
+STEP_EVENTS = 200
+STEP_BLANKS = 10_000
 
 
 class Event(NamedTuple):
@@ -30,65 +35,80 @@ class Event(NamedTuple):
     fields: dict[str, Any]
 
 
-def parse(lines: list[bytes], first: int, max_bytes: int) -> tuple[list[Event], list[Refusal]]:
-    """Return the events of the lines and the refusals; blank lines are neither.
+class Parser:
+    """Reads the lines of a block, a part of them at a time.
 
-    ``first`` is the number of the first line. An event longer than ``max_bytes`` is refused.
+    Blank lines are neither events nor refused. An event longer than ``max_bytes`` is refused.
     """
-    events: list[Event] = []
-    refused: list[Refusal] = []
 
-    def take(number: int, item: int | None, data: bytes, value: Any) -> None:
-        if type(value) is dict:
-            events.append(_event(number, item, data, value))
-        elif isinstance(value, orjson.JSONDecodeError):
-            refused.append(_not_json(number, item, data, value))
+    def __init__(self, lines: list[bytes], max_bytes: int) -> None:
+        self._pieces = _pieces(lines, max_bytes)
+        self.done = False
+
+    def step(self) -> tuple[list[Event], list[Refusal]]:
+        """Return the next events and refusals: as many as do not hold up others for long."""
+        events: list[Event] = []
+        refused: list[Refusal] = []
+        size = 0
+        for piece in self._pieces:
+            if isinstance(piece, Event):
+                events.append(piece)
+            elif piece is not None:
+                refused.append(piece)
+            else:  # nothing is found for a while
+                break
+            size += len(piece.data)
+            if size >= STEP_BYTES or len(events) + len(refused) >= STEP_EVENTS:
+                break
         else:
-            refused.append(_not_an_object(number, item, data, value))
+            self.done = True
+        return events, refused
 
-    for number, line in enumerate(lines, first):
+
+def _pieces(lines: list[bytes], max_bytes: int) -> Iterator[Event | Refusal | None]:
+    """Yield each event or the refusal of it, and None now and then while nothing is found."""
+    for number, line in enumerate(lines):
         if not line or line.isspace():
+            if number % STEP_BLANKS == STEP_BLANKS - 1:
+                yield None
             continue
         if len(line) > max_bytes and _is_too_long(line, max_bytes):
-            refused.append(too_large(number, None, line, len(line), max_bytes))
+            yield too_large(number, None, line, len(line), max_bytes)
             continue
         text = line.removeprefix(BOM)
-        if text.lstrip()[:1] == b"[" and (items := items_of(text)) is not None:
+        if text.lstrip()[:1] == b"[" and (items := (yield from items_of(text, MAX_ITEMS))) is not None:
             if len(items) > MAX_ITEMS:
-                message = f"The array has {len(items)} events, the limit is {MAX_ITEMS} a line: send it in parts."
+                message = f"The array has more than {MAX_ITEMS} events: send it in parts."
                 head = line[:KEPT_BYTES]
-                refused.append(Refusal(number, None, "too_large", "$", "too_large", message, "", None, head, len(line)))
+                yield Refusal(number, None, "too_large", "$", "too_large", message, "", None, head, len(line))
                 continue
             for item, data in enumerate(items):
                 if len(data) > max_bytes:
-                    refused.append(too_large(number, item, data, len(data), max_bytes))
+                    yield too_large(number, item, data, len(data), max_bytes)
                 else:
-                    take(number, item, data, _read(data))
+                    yield _piece(number, item, data, data)
         elif text and not text.isspace():
-            take(number, None, line, _read(text))
-    return events, refused
+            yield _piece(number, None, line, text)
 
 
-def _read(data: bytes) -> Any:
-    """Return the value, or the error why there is none."""
+def _piece(number: int, item: int | None, data: bytes, text: bytes) -> Event | Refusal:
     try:
-        return orjson.loads(data)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        return error
+        return _not_json(number, item, data, error)
+    if type(value) is not dict:
+        return _not_an_object(number, item, data, value)
+    if type(value.get("event_id")) is float:
+        # A whole number beyond 64 bits was rounded: then two ids would be one and an event lost.
+        with suppress(RecursionError):  # so deep it is refused later
+            value["event_id"] = json.loads(text, parse_int=str)["event_id"]
+    return Event(number, item, data, value)
 
 
 def _is_too_long(line: bytes, max_bytes: int) -> bool:
     """The limit is an event's: items of an array are measured one by one, and a line end is not counted."""
     event = line.removeprefix(BOM).strip()
     return len(event) > max_bytes and event[:1] != b"["
-
-
-def _event(number: int, item: int | None, data: bytes, fields: dict[str, Any]) -> Event:
-    if type(fields.get("event_id")) is float:
-        # A whole number beyond 64 bits was rounded: then two ids would be one and an event lost.
-        with suppress(RecursionError):  # so deep it is refused later
-            fields["event_id"] = json.loads(data.removeprefix(BOM), parse_int=str)["event_id"]
-    return Event(number, item, data, fields)
 
 
 def too_large(line: int, item: int | None, data: bytes, data_bytes: int, max_bytes: int) -> Refusal:
@@ -143,36 +163,32 @@ def _wrong_port(text: bytes) -> str | None:
     return "This is HTTP: send it to http.port." if _HTTP_REQUEST.fullmatch(text) else None
 
 
-class _NotFinite(float):
-    """A number that JSON does not have, as it was written."""
+class _Number(str):
+    """A number as it was written."""
 
-    text: str
+    __slots__ = ()
 
 
 def _not_finite(data: bytes) -> tuple[str, str] | None:
     """Return path and text of the first NaN, Infinity or too large number; None when that is not the trouble."""
-
-    def keep(text: str) -> _NotFinite:
-        number = _NotFinite(text.replace("Infinity", "inf"))
-        number.text = text
-        return number
-
-    def keep_large(text: str) -> float:
-        number = float(text)
-        return keep(text) if number in _INFINITE else number
-
     try:
-        value = json.loads(data, parse_constant=keep, parse_float=keep_large, parse_int=keep_large)
+        value = json.loads(data, parse_constant=_Number, parse_float=_Number, parse_int=_Number)
     except (ValueError, RecursionError):
         return None
-    trail: list[tuple[tuple[int | str, ...], Any]] = [((), value)]
-    while trail:
-        steps, value = trail.pop()
-        if isinstance(value, _NotFinite):
-            # A name may hold half a character, which nothing that is written could hold.
-            return json_path(steps).encode(errors="replace").decode(), value.text
-        if isinstance(value, dict):
-            trail += [((*steps, key), each) for key, each in reversed(value.items())]
-        elif isinstance(value, list):
-            trail += [((*steps, at), each) for at, each in reversed(list(enumerate(value)))]
+    path: list[int | str] = []
+    levels: list[Iterator[tuple[int | str, Any]]] = [iter([("", value)])]
+    while levels:
+        for step, each in levels[-1]:
+            kind = type(each)
+            if kind is _Number:
+                if not math.isfinite(float(each)):
+                    # A name may hold half a character, which nothing that is written could hold.
+                    return json_path([*path, step][1:]).encode(errors="replace").decode(), str(each)
+            elif each and (kind is dict or kind is list):
+                path.append(step)
+                levels.append(iter(each.items()) if kind is dict else enumerate(each))
+                break
+        else:
+            levels.pop()
+            del path[-1:]
     return None

@@ -6,15 +6,17 @@
    gets the error and nothing of the group counts.
 3. What a crash left unfinished at the end was told to nobody: a copy is set aside, and the
    next record goes into a new segment. What was whole is synced before a reader sees it.
-4. A number never means two records: a new folder begins with the time in microseconds, so
-   that it does not repeat those of one that was deleted, and numbers that unreadable bytes
-   at the end may have held are left out. Cursors and dead letters rely on it.
+4. A number never means two records: each start goes on with the time in microseconds, so
+   that it does not repeat those of a folder or file that was deleted or cut short; where the
+   clock was set back, numbers that unreadable bytes at the end may have held are left out.
+   Cursors and dead letters rely on it.
 
 All calls block and belong in one thread.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -64,7 +66,8 @@ class Appender:
         try:
             return self._write(drafts)
         except OSError as first:
-            self._warn(f"Writing to {self.folder} failed ({first.strerror}): trying again in a new segment.")
+            if drafts:
+                self._warn(f"Writing to {self.folder} failed ({first.strerror}): trying again in a new segment.")
             return self._write(drafts)
 
     def close(self) -> None:
@@ -96,6 +99,8 @@ class Appender:
         try:
             written = _write_all(self._file, buffers, end.offset)
             os.fdatasync(self._file)
+            if not os.fstat(self._file).st_nlink:  # what is in it nobody will find again
+                raise FileNotFoundError(errno.ENOENT, "somebody deleted the file")
             if opening:
                 _sync_folder(self.folder)
         except BaseException:
@@ -121,9 +126,10 @@ class Appender:
         segments = segments_in(self.folder)
         for segment in segments:
             check_version(path_of(self.folder, segment))
+        highest = time.time_ns() // 1000
         if not segments:
-            return time.time_ns() // 1000
-        highest = following = 0
+            return highest
+        following = 0
         sound = damaged = None
         for segment in reversed(segments):
             path = path_of(self.folder, segment)
@@ -143,11 +149,8 @@ class Appender:
             if not following:
                 self.end = Position(segment, max(len(data), FILE_HEADER.size))
                 highest += max(0, len(data) - end) // HEADER_BYTES
-                if end < len(data) and (aside := set_aside(path, end, data[end:])):
-                    self._warn(
-                        f"The last {len(data) - end} bytes of {path} are an unfinished write, which no sender was "
-                        f"told of, or damaged: a copy is in {aside}."
-                    )
+                if end < len(data):
+                    self._set_aside(path, end, data[end:])
             if sound is not None:
                 break
             following = segment
@@ -155,6 +158,16 @@ class Appender:
         self.counts = counts if damaged is None else _counts_of_damaged(damaged, counts)
         _sync_folder(self.folder)
         return highest
+
+    def _set_aside(self, path: Path, end: int, data: memoryview) -> None:
+        what = f"The last {len(data)} bytes of {path} are an unfinished write, which no sender was told of, or damaged"
+        try:
+            aside = set_aside(path, end, data)
+        except OSError as error:  # such as a full disk, which is no reason not to start
+            self._warn(f"{what}: they cannot be copied aside ({error.strerror}).")
+            return
+        if aside is not None:
+            self._warn(f"{what}: a copy is in {aside}.")
 
 
 def _counts_of_damaged(record: Record, before: dict[str, Counts]) -> dict[str, Counts]:

@@ -32,6 +32,17 @@ class Cursor:
         """Return this cursor with other values."""
         return replace(self, **changes)
 
+    def skipped_to(self, place: Cursor) -> Cursor:
+        """Return this cursor moved on to a place, with the events before it skipped; itself when it is there."""
+        if place.position <= self.position:
+            return self
+        return self.advanced(
+            position=place.position,
+            sequence=max(self.sequence, place.sequence),
+            accepted=max(self.accepted, place.accepted),
+            skipped=self.skipped + max(0, place.accepted - self.accepted),
+        )
+
 
 def sink_books(cursor: Cursor, accepted: int) -> tuple[dict[str, int], int]:
     """Return a sink's books and the difference, given all ``accepted`` events of the folder."""

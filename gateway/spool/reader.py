@@ -51,9 +51,13 @@ class Reader:
         self.accepted = accepted
         self.sequence = sequence
         self.on_damage: Callable[[Path, Damage, memoryview], None] = report
+        self._told = False  # of damage since the last record
 
     def read(self, end: Position, max_bytes: int) -> list[Item]:
-        """Return the next records before ``end``, about ``max_bytes`` of them; empty when there are none."""
+        """Return the next records before ``end``, about ``max_bytes`` of them; empty when there are none.
+
+        Raises OSError when the folder or a file cannot be read: try again.
+        """
         while self.position < end:
             items, passed = self._read_segment(end, max_bytes)
             if items:
@@ -80,7 +84,7 @@ class Reader:
                     if found or offset + len(data) >= limit or not data:
                         break
                     size = max(2 * size, needed(data))
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             return [], False
         items = []
         following = self._following(segment)
@@ -94,11 +98,18 @@ class Reader:
                 continue
             if isinstance(item, Damage):
                 self.on_damage(path, item, data[item.start - offset : item.end - offset])
-                self.position = position
+                self.position, self._told = position, True
                 continue
             header = item.header
             before = header.accepted - header.documents
             damaged = 0 if self.accepted is None else max(0, before - self.accepted)
+            if damaged and not self._told:
+                log.error(
+                    "Documents are missing in the spool: a file of it was deleted or cut short, or a sink's place is "
+                    "older than the spool.",
+                    before=str(path), documents=damaged,
+                )  # fmt: skip
+            self._told = False
             self.accepted, self.sequence, self.position = header.accepted, header.sequence, position
             items.append(Item(item, position, damaged))
         return items, bool(found)

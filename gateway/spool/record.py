@@ -26,7 +26,8 @@ Layout, little endian (format version 1)::
 Sections: `DOCUMENTS`, one for each index, named after it: two lines a document, as
 Elasticsearch's bulk API takes them (``{"create":{"_index":…,"_id":…}}`` and the document).
 `DEAD_LETTERS`: a MessagePack list of `DeadLetter`. `COUNTS`: a MessagePack map of source
-name to cumulative `Counts`. Readers pass over section types and encodings they do not know.
+name to cumulative `Counts`. `SETTLED`: a MessagePack list of the origins of dead letters that became
+documents of this record. Readers pass over section types and encodings they do not know.
 
 Inside a body the magic never occurs, so that nobody can send bytes that a search for the
 next record behind damage would take for one: documents are UTF-8, which has no D5 'R', and
@@ -66,6 +67,7 @@ class SectionType(IntEnum):
     COUNTS = 3
     POSITIONS = 4  # source positions, such as offsets of tailed files; none written yet
     SUMMARY = 5  # mergeable figures for monitoring; none written yet
+    SETTLED = 6
 
 
 class Counts(NamedTuple):
@@ -94,6 +96,7 @@ class DeadLetter(msgspec.Struct, array_like=True, frozen=True):
     message: str
     data: bytes
     data_bytes: int  # length of the whole event, of which data may be the beginning
+    kind: str | None = None  # what all events of its request were, whatever they said
 
 
 class Documents(NamedTuple):
@@ -112,6 +115,13 @@ class Draft:
     counts: Counts
     documents: list[Documents] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    settled: list[str] = field(default_factory=list)  # origins of dead letters that are documents of it now
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes on disk."""
+        documents = sum(len(each.data) for each in self.documents)
+        return documents + sum(len(each.data) for each in self.dead_letters)
 
 
 class Header(NamedTuple):
@@ -164,6 +174,15 @@ class Record(NamedTuple):
             for letter in _LETTERS.decode(data)
         ]
 
+    def settled(self) -> list[str]:
+        """Return the origins of dead letters that are no more, since they became documents of this record."""
+        return [
+            origin
+            for kind, _, _, data in self._sections()
+            if kind == SectionType.SETTLED
+            for origin in _ORIGINS.decode(data)
+        ]
+
     def counts(self) -> dict[str, Counts]:
         """Return each source's cumulative counts."""
         for kind, _, _, data in self._sections():
@@ -175,6 +194,7 @@ class Record(NamedTuple):
 
 
 _LETTERS = msgspec.msgpack.Decoder(list[DeadLetter])
+_ORIGINS = msgspec.msgpack.Decoder(list[str])
 _ENCODE = msgspec.msgpack.Encoder().encode
 
 
@@ -191,12 +211,12 @@ def encode(draft: Draft | None, sequence: int, counts: dict[str, Counts], writte
             sections.append((SectionType.DOCUMENTS, PLAIN, group.index, group.count, group.data))
             documents += group.count
         letters = len(draft.dead_letters)
-        if letters:
-            data = _ENCODE(draft.dead_letters)
-            if MAGIC in data:
-                sections.append((SectionType.DEAD_LETTERS, BASE64, "", letters, base64.b64encode(data)))
-            else:
-                sections.append((SectionType.DEAD_LETTERS, PLAIN, "", letters, data))
+        for kind, items in ((SectionType.DEAD_LETTERS, draft.dead_letters), (SectionType.SETTLED, draft.settled)):
+            if items:
+                data = _ENCODE(items)
+                hides = MAGIC in data
+                data = base64.b64encode(data) if hides else data
+                sections.append((kind, BASE64 if hides else PLAIN, "", len(items), data))
     sections.append((SectionType.COUNTS, PLAIN, "", len(counts), _ENCODE(counts)))
 
     buffers: list[bytes | memoryview] = [b""]

@@ -52,8 +52,10 @@ def path_of(folder: Path, segment: int) -> Path:
 
 
 def segments_in(folder: Path) -> list[int]:
-    """Return the segments of a folder, oldest first."""
-    return sorted(int(path.stem) for path in folder.glob(f"*{SUFFIX}") if path.stem.isdigit())
+    """Return the segments of a folder, oldest first; raise OSError where there is no folder."""
+    with os.scandir(folder) as entries:  # a directory of such a name is as good as a deleted file
+        files = [Path(each.name) for each in entries if each.name.endswith(SUFFIX) and each.is_file()]
+    return sorted(int(path.stem) for path in files if path.stem.isdigit())
 
 
 def file_header() -> bytes:
@@ -105,6 +107,9 @@ def set_aside(path: Path, start: int, data: bytes | memoryview) -> Path | None:
             file.write(data)
     except FileExistsError:
         return None
+    except OSError:
+        aside.unlink(missing_ok=True)  # half a copy would pass for the whole
+        raise
     return aside
 
 

@@ -8,9 +8,9 @@ free on the disk, `append` raises `SpoolFull` and takes nothing.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -20,17 +20,18 @@ import structlog
 
 from gateway.errors import SpoolFull, SpoolUnavailable, Stopping
 from gateway.settings import Spool as SpoolSettings
+from gateway.spool.ages import Ages, written_at
 from gateway.spool.appender import Appender
 from gateway.spool.books import Cursor, total
 from gateway.spool.reader import Reader
-from gateway.spool.record import HEADER_BYTES, Counts, Draft, decode_header
+from gateway.spool.record import Counts, Draft
 from gateway.spool.segment import Position, path_of, segments_in
+from gateway.spool.skipping import first_place
 
 log = structlog.get_logger(__name__)
-MARK_SECS = 0.5
-MAX_MARKS = 4096
 FREE_CHECK_SECS = 1.0
 RETRY_SECS = 0.5
+ROOM_BYTES = 1 << 20  # after a failed write this much has to be free, else the next one fails too
 _UNKNOWN = "sinks that are being opened"
 
 
@@ -47,17 +48,18 @@ class Spool:
         """Open the folder; raise OSError or `FormatVersionError`. Blocks."""
         self._settings = settings
         self._observe = observe
-        size = min(settings.segment_bytes, settings.max_bytes // 8)
-        self._appender = Appender(folder, size, lambda text: log.warning(text))
+        self._segment_bytes = min(settings.segment_bytes, settings.max_bytes // 8)
+        self._appender = Appender(folder, self._segment_bytes, lambda text: log.warning(text))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._waiting: list[tuple[Draft, asyncio.Future[None]]] = []
+        self._waiting_bytes = 0  # of drafts that are not on disk yet
         self._writer: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         # Until all readers are known nothing is deleted: the first name stands for the others.
         self._needs: dict[str, Position] = {_UNKNOWN: Position()}
-        # Closed segments and their sizes, and when what lies behind some positions was written.
+        # Closed segments and their sizes.
         self._closed = {each: path_of(folder, each).stat().st_size for each in segments_in(folder)}
-        self._marks: deque[tuple[Position, float]] = deque()
+        self._ages = Ages()
         self._free_bytes = _free_bytes(folder)
         self._free_checked = time.monotonic()
         self._stopped = False
@@ -85,22 +87,30 @@ class Spool:
 
     def full(self) -> str | None:
         """Return why nothing can be taken now, naming limit and setting; None when there is room."""
-        slowest = self.slowest()
+        slowest, held = self.slowest(), self.bytes + self._waiting_bytes
         # When nobody needs anything any more the last file may be as large as it is: the next write closes it.
-        if self.bytes >= self._settings.max_bytes and (slowest or not self._needs):
+        limit = self._settings.max_bytes
+        if held >= limit and (slowest or not self._needs or self._waiting_bytes >= limit):
             return (
-                f"The spool holds {self.bytes} bytes, its limit is {self._settings.max_bytes} (spool.max_bytes); "
+                f"The spool holds {held} bytes, its limit is {limit} (spool.max_bytes); "
                 f"it waits for {slowest or 'its sinks'}."
             )
-        if self._free_bytes < self._settings.min_free_bytes:
+        free = self._free_bytes - self._waiting_bytes
+        if free < self._settings.min_free_bytes:
             if time.monotonic() - self._free_checked > FREE_CHECK_SECS and not self._stopped:
                 self._free_checked = time.monotonic()
                 self._thread.submit(self._check_free)
             return (
-                f"The disk of {self.folder} has {self._free_bytes} bytes free, fewer than "
+                f"The disk of {self.folder} has {max(0, free)} bytes free, fewer than "
                 f"{self._settings.min_free_bytes} (spool.min_free_bytes)."
             )
         return None
+
+    def closed(self) -> str | None:
+        """Return what `full` does; raise `SpoolUnavailable` while the disk fails."""
+        if self.failure:
+            raise SpoolUnavailable(self.failure)
+        return self.full()
 
     async def append(self, draft: Draft) -> None:
         """Put a draft on disk and return when it is synced.
@@ -109,10 +119,11 @@ class Spool:
         """
         if self._stopped:
             raise Stopping("The gateway is stopping: send again in a moment.")
-        if full := self.full():
+        if full := self.closed():
             raise SpoolFull(full)
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((draft, done))
+        self._waiting_bytes += draft.size
         if self._writer is None:
             self._writer = asyncio.create_task(self._write())
         # A caller that goes away does not undo what is being written.
@@ -122,10 +133,13 @@ class Spool:
         try:
             while self._waiting or (self.failure and not self._stopped):
                 if self.failure and not self._waiting:
-                    # Nobody may send while `/ready` tells of the failure: whether it is over is tried with nothing.
+                    # Nothing is taken meanwhile: whether it is over is tried with nothing.
                     await asyncio.sleep(RETRY_SECS)
                 group, self._waiting = self._waiting, []
-                await self._write_group(group)
+                try:
+                    await self._write_group(group)
+                finally:
+                    self._waiting_bytes -= sum(draft.size for draft, _ in group)
         finally:
             self._writer = None
 
@@ -160,13 +174,15 @@ class Spool:
         self.end, self.counts = end, self._appender.counts
         for _, done in group:
             done.set_result(None)
-        self._mark(end, time.time())
+        self._ages.mark(end, time.time())
         self._changed.set()
         self._changed = asyncio.Event()
         if group:
             self._observe(records=len(group), seconds=time.monotonic() - started)
 
     def _put(self, drafts: list[Draft]) -> Position:
+        if not drafts and _free_bytes(self.folder) < ROOM_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         end = self._appender.write(drafts)
         self._check_free()
         return end
@@ -175,21 +191,8 @@ class Spool:
         with suppress(OSError):  # what is on disk stays there
             self._free_bytes = _free_bytes(self.folder)
 
-    def _mark(self, end: Position, now: float) -> None:
-        """Remember that what lies before ``end``, as far as it is not marked yet, was written now."""
-        marks = self._marks
-        if marks and abs(now - marks[-1][1]) <= MARK_SECS:
-            marks[-1] = (end, marks[-1][1])
-            return
-        if len(marks) >= MAX_MARKS:  # a sink that is behind for hours: half as exact will do
-            pairs = list(marks)
-            self._marks = marks = deque(
-                (later[0], earlier[1]) for earlier, later in zip(pairs[::2], pairs[1::2], strict=True)
-            )
-        marks.append((end, now))
-
     def reader(self, name: str, cursor: Cursor | None) -> Reader:
-        """Return a reader that begins at a cursor, or at the oldest record; its place is kept from now on."""
+        """Return a reader that begins at a cursor, or at the oldest record; its place is kept from now on. Blocks."""
         if cursor is None:
             reader = Reader(self.folder, Position(), None, 0)
         else:
@@ -202,10 +205,24 @@ class Spool:
 
     def new_cursor(self) -> Cursor:
         """Return a cursor before the oldest record, so that what waits is counted from the start. Blocks."""
-        begin = total(self.counts).accepted  # read first: senders may be at work already
-        for item in Reader(self.folder, Position(), None, 0).read(self.end, 1)[:1]:
-            begin = item.record.header.accepted - item.record.header.documents
+        begin = self.at(Position()).accepted
         return Cursor(accepted=begin, base=begin)
+
+    def at(self, position: Position) -> Cursor:
+        """Return a cursor that says only where, and how many events had been accepted up to there. Blocks."""
+        accepted = total(self.counts).accepted  # read first: senders may be at work already
+        for item in Reader(self.folder, position, None, 0).read(self.end, 1)[:1]:
+            header = item.record.header
+            return Cursor(position, header.sequence - 1, header.accepted - header.documents)
+        return Cursor(position, 0, accepted)
+
+    def place_to_skip(self, name: str) -> Position | None:
+        """Return up to where a reader has to skip, a segment before any sender would wait; None when it need not."""
+        sizes = {**self._closed, self.end.segment: self.end.offset}
+        excess = self._waiting_bytes + self.bytes - self._settings.max_bytes
+        lack = self._waiting_bytes + self._settings.min_free_bytes - self._free_bytes
+        found = first_place(name, dict(self._needs), sizes, excess, lack, ahead=self._segment_bytes)
+        return None if self._stopped else found
 
     def attached(self) -> None:
         """Say that all readers are known: from now on what none of them needs is deleted."""
@@ -230,20 +247,19 @@ class Spool:
         oldest = min(self._needs.values())
         if oldest == Position():
             return
-        while self._marks and self._marks[0][0] <= oldest:
-            self._marks.popleft()
+        self._ages.forget(oldest)
         if self._stopped:
             return  # the thread is ending; the next start deletes
         for segment in sorted(self._closed):
             if segment == self.end.segment or oldest < Position(segment, self._closed[segment]):
                 break
-            del self._closed[segment]
+            self._free_bytes += self._closed.pop(segment)  # until it is asked for again
             # A crash before the file is gone does no harm: the next release deletes it.
             self._thread.submit(path_of(self.folder, segment).unlink, missing_ok=True)
 
     def slowest(self) -> str | None:
         """Return the reader that is furthest behind, None when all are at the end."""
-        behind = {name: position for name, position in self._needs.items() if position < self.end}
+        behind = {name: position for name, position in dict(self._needs).items() if position < self.end}
         return min(behind, key=lambda name: behind[name]) if behind else None
 
     def oldest_secs(self) -> float:
@@ -251,9 +267,10 @@ class Spool:
 
         Less exactly when much waits, and the age of the oldest found at start until all of that is taken.
         """
-        if not self._marks or min(self._needs.values(), default=self.end) >= self.end:
+        oldest = self._ages.oldest()
+        if oldest is None or min(self._needs.values(), default=self.end) >= self.end:
             return 0.0
-        return max(0.0, time.time() - self._marks[0][1])
+        return max(0.0, time.time() - oldest)
 
     async def stop(self) -> None:
         """Take nothing more, finish what was taken, close the file. May be called again."""
@@ -269,15 +286,8 @@ class Spool:
         """Remember when the record at ``position`` was written: it is from before this start."""
         segment = max((each for each in self._closed if each <= position.segment), default=min(self._closed, default=0))
         offset = position.offset if segment == position.segment else Position().offset
-        try:
-            with path_of(self.folder, segment).open("rb") as file:
-                file.seek(offset)
-                header = decode_header(file.read(HEADER_BYTES))
-        except FileNotFoundError:
-            return
-        moment = time.time() if header is None else header.written_us / 1e6
-        if not self._marks or moment < self._marks[0][1]:
-            self._marks.appendleft((self.end, moment))
+        if (moment := written_at(path_of(self.folder, segment), offset)) is not None:
+            self._ages.mark_first(self.end, moment)
 
 
 def _fail(done: asyncio.Future[None], error: Exception) -> None:

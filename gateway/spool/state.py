@@ -3,8 +3,8 @@
 Written by the owner alone, in one thread, each change in one transaction with the cursor
 that it belongs to, so that a crash repeats it or not at all. Keeps promises 2 and 4.
 
-Table ``letters`` holds refused events, with their bytes as far as `dead_letters.max_bytes`
-allows; ``parked`` holds documents of an index that alone is in trouble, to be tried again.
+Table ``letters`` holds refused events, see `gateway.spool.shelf`; ``parked`` holds documents of an index
+that alone is in trouble, to be tried again.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from gateway.errors import FormatVersionError, GatewayError
+from gateway.spool import rescue
 from gateway.spool.books import Cursor
-from gateway.spool.record import DeadLetter
 from gateway.spool.segment import Position
+from gateway.spool.shelf import NO_ROOM, ROW_BYTES, Letter, NoRoom, Shelf
 from gateway.versions import migrate, refuse_newer
 
 T = TypeVar("T")
@@ -52,16 +53,20 @@ CREATE INDEX IF NOT EXISTS parked_by_index ON parked (sink, index_name, since)
 DROP INDEX letters_by_reason;
 CREATE INDEX letters_by_rule ON letters (reason, path, rule, at)
 """,
+    # They are sent again, with the identity they had; a row may stand for several whose bytes are not kept.
+    """
+ALTER TABLE letters ADD COLUMN kind TEXT;
+ALTER TABLE letters ADD COLUMN document_id TEXT;
+ALTER TABLE letters ADD COLUMN events INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE letters ADD COLUMN last REAL;
+ALTER TABLE letters ADD COLUMN bytes_kept INTEGER NOT NULL DEFAULT 1;
+UPDATE letters SET bytes_kept = 0 WHERE data IS NULL AND data_bytes > 0;
+DROP INDEX letters_by_rule;
+CREATE INDEX letters_by_rule ON letters (reason, path, rule, at, events, last, bytes_kept)
+""",
 )
 VERSION = len(_MIGRATIONS)
-
-
-class Letter(NamedTuple):
-    """A dead letter to keep. ``origin`` says where it came from, so that it is kept once."""
-
-    origin: str
-    letter: DeadLetter
-    index: str | None = None  # type: ignore[assignment]  # hides a tuple's method
+_PARKED_BYTES = f"SELECT coalesce(sum(length(document) + {ROW_BYTES}), 0) FROM parked"  # noqa: S608
 
 
 class Parked(NamedTuple):
@@ -73,6 +78,11 @@ class Parked(NamedTuple):
     action: bytes
     document: bytes
     reason: str
+
+    @property
+    def cost(self) -> int:
+        """Bytes that it takes of `dead_letters.max_bytes`."""
+        return ROW_BYTES + len(self.document)
 
 
 def version_of(path: Path) -> int:
@@ -96,33 +106,27 @@ class State:
         self._max_letter_bytes = max_letter_bytes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="state")
         try:
-            self._db = self._thread.submit(self._open, path).result()
+            self._db = self._thread.submit(rescue.opened, path, lambda db: self._prepare(db, path)).result()
         except FormatVersionError:
             self._thread.shutdown()
             raise
         except sqlite3.Error as error:
             self._thread.shutdown()
-            raise GatewayError(f"{path} cannot be used ({error}): is the disk full or read-only?") from None
+            raise GatewayError(f"{path} cannot be used ({error}): make room, make it readable and writable.") from None
 
-    def _open(self, path: Path) -> sqlite3.Connection:
-        db = sqlite3.connect(path, isolation_level=None)
+    def _prepare(self, db: sqlite3.Connection, path: Path) -> None:
+        """Bring the file up to date and read what is kept in memory."""
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         version = db.execute("PRAGMA user_version").fetchone()[0]
-        try:
-            refuse_newer(path, version, VERSION)
-            migrate(version, _MIGRATIONS, "PRAGMA user_version={}", db.executescript)
-        except BaseException:
-            db.close()
-            raise
+        refuse_newer(path, version, VERSION)
+        migrate(version, _MIGRATIONS, "PRAGMA user_version={}", db.executescript)
         if version < VERSION:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that `version_of` sees it
-        self._letter_bytes: int = db.execute("SELECT coalesce(sum(length(data)), 0) FROM letters").fetchone()[0]
-        self._letter_count: int = db.execute("SELECT count(*) FROM letters").fetchone()[0]
+        self._shelf = Shelf(db)
         self._parked: dict[str, int] = dict(db.execute("SELECT sink, count(*) FROM parked GROUP BY sink").fetchall())
-        self._parked_bytes: int = db.execute("SELECT coalesce(sum(length(document)), 0) FROM parked").fetchone()[0]
+        self._parked_bytes: int = db.execute(_PARKED_BYTES).fetchone()[0]
         self._cursors = {(row[0], row[1]): _cursor(row[2:]) for row in db.execute("SELECT * FROM cursors")}
-        return db
 
     async def run(self, call: Callable[[], T]) -> T:
         """Run a blocking call of this object in its thread."""
@@ -146,17 +150,17 @@ class State:
     @property
     def letters(self) -> int:
         """Dead letters held."""
-        return self._letter_count
+        return self._shelf.events
 
     @property
     def letter_bytes(self) -> int:
-        """Bytes of the events held as dead letters."""
-        return self._letter_bytes
+        """Bytes that dead letters take of `dead_letters.max_bytes`."""
+        return self._shelf.bytes
 
     @property
     def room(self) -> int:
         """Bytes that dead letters and parked documents may still take."""
-        return self._max_letter_bytes - self._letter_bytes - self._parked_bytes
+        return self._max_letter_bytes - self._shelf.bytes - self._parked_bytes
 
     def parked_count(self, sink: str) -> int:
         """Return how many documents of a sink are parked."""
@@ -171,26 +175,41 @@ class State:
         cursor: Cursor,
         letters: Iterable[Letter] = (),
         park: Iterable[Parked] = (),
+        settled: Iterable[str] = (),
     ) -> int:
         """Move a cursor, keep its dead letters and park documents, all or nothing.
 
-        Return how many letters were kept without their bytes for want of room.
+        ``settled``: origins of letters to remove. Return how many events were kept without their bytes for want of
+        room.
         """
         with self._transaction() as db:
-            without = sum(self._keep(db, letter) for letter in letters)
+            without = self._keep(letters)
+            self._shelf.remove("origin", settled)  # behind those that are kept: they may be the same
             for each in park:
                 row = (reader, *each)
                 if db.execute("INSERT INTO parked VALUES (?,?,?,?,?,?,?) ON CONFLICT DO NOTHING", row).rowcount:
                     self._parked[reader] = self._parked.get(reader, 0) + 1
-                    self._parked_bytes += len(each.document)
+                    self._parked_bytes += each.cost
             self._move(db, reader, folder, cursor)
         self._cursors[reader, folder] = cursor
         return without
 
     def keep(self, letters: Iterable[Letter]) -> int:
-        """Keep dead letters that come with no cursor of this file; return how many without their bytes."""
-        with self._transaction() as db:
-            return sum(self._keep(db, letter) for letter in letters)
+        """Keep dead letters that come with no cursor of this file; return how many without their bytes.
+
+        Raises `NoRoom` when a sink's do not fit: then none is kept.
+        """
+        letters, before = list(letters), self.room
+        with self._transaction():
+            without = self._keep(letters)
+            if self.room < min(0, before) and any(each.index is not None for each in letters):
+                raise NoRoom(NO_ROOM)
+        return without
+
+    def drop(self, ids: Iterable[int]) -> int:
+        """Delete dead letters; return how many events that were."""
+        with self._transaction():
+            return self._shelf.remove("id", ids)
 
     def sinks(self) -> set[str]:
         """Return the sinks of the last start."""
@@ -213,7 +232,15 @@ class State:
 
     def parked_indices(self, sink: str) -> dict[str, float]:
         """Return the indices that documents are parked for, and since when."""
-        rows = self._db.execute("SELECT index_name, min(since) FROM parked WHERE sink = ? GROUP BY index_name", (sink,))
+        # From name to name: grouping would go through every row, twice a second, of what may be millions.
+        rows = self._db.execute(
+            "WITH RECURSIVE names(name) AS (SELECT min(index_name) FROM parked WHERE sink = :sink UNION ALL"
+            " SELECT (SELECT min(index_name) FROM parked WHERE sink = :sink AND index_name > name)"
+            " FROM names WHERE name IS NOT NULL)"
+            " SELECT name, (SELECT min(since) FROM parked WHERE sink = :sink AND index_name = name)"
+            " FROM names WHERE name IS NOT NULL",
+            {"sink": sink},
+        )
         return dict(rows.fetchall())
 
     def unpark(
@@ -229,9 +256,8 @@ class State:
             for each in settled:
                 if db.execute("DELETE FROM parked WHERE sink = ? AND origin = ?", (sink, each.origin)).rowcount:
                     self._parked[sink] -= 1
-                    self._parked_bytes -= len(each.document)
-            for letter in letters:  # into the room that became free
-                self._keep(db, letter)
+                    self._parked_bytes -= each.cost
+            self._keep(letters)  # into the room that became free
             self._move(db, sink, folder, cursor)
         self._cursors[sink, folder] = cursor
 
@@ -242,32 +268,10 @@ class State:
             db.execute("DELETE FROM parked WHERE sink = ?", (reader,))
         self._cursors = {key: cursor for key, cursor in self._cursors.items() if key[0] != reader}
         self._parked.pop(reader, None)
-        self._parked_bytes = self._db.execute("SELECT coalesce(sum(length(document)), 0) FROM parked").fetchone()[0]
+        self._parked_bytes = self._db.execute(_PARKED_BYTES).fetchone()[0]
 
-    def list_letters(self, limit: int, before: int | None = None) -> list[dict[str, Any]]:
-        """Return dead letters, newest first."""
-        cursor = self._db.execute(
-            "SELECT * FROM letters WHERE id < ? ORDER BY id DESC LIMIT ?", (before or 1 << 62, limit)
-        )
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor]
-
-    def _keep(self, db: sqlite3.Connection, item: Letter) -> int:
-        letter = item.letter
-        data: bytes | None = letter.data
-        if data and len(data) > self.room and item.index is None:
-            data = None  # a sink's letters are acknowledged events: it makes sure of room beforehand
-        row = (
-            None, item.origin, letter.at, letter.source, letter.peer, letter.tenant, letter.reason, letter.path,
-            letter.rule, letter.message, data, letter.data_bytes, item.index,
-        )  # fmt: skip
-        values = ",".join("?" * len(row))
-        # Not OR IGNORE, which would also drop a row for a value that is missing.
-        if not db.execute(f"INSERT INTO letters VALUES ({values}) ON CONFLICT DO NOTHING", row).rowcount:  # noqa: S608
-            return 0
-        self._letter_count += 1
-        self._letter_bytes += len(data or b"")
-        return int(data is None and letter.data_bytes > 0)
+    def _keep(self, letters: Iterable[Letter]) -> int:
+        return sum(self._shelf.keep(letter, self.room) for letter in letters)
 
     @staticmethod
     def _move(db: sqlite3.Connection, reader: str, folder: str, cursor: Cursor) -> None:
@@ -277,7 +281,7 @@ class State:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        sums = self._letter_count, self._letter_bytes, dict(self._parked), self._parked_bytes
+        sums = self._shelf.sums, dict(self._parked), self._parked_bytes
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
@@ -285,7 +289,7 @@ class State:
         except BaseException:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            self._letter_count, self._letter_bytes, self._parked, self._parked_bytes = sums
+            self._shelf.sums, self._parked, self._parked_bytes = sums
             raise
 
 

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from gateway.operations.overview import Overview
 from gateway.spool import spool as spool_module
+from gateway.spool.letters import LetterBox
 from gateway.spool.state import State
 from gateway.telemetry import Telemetry
 from tests.spool.building import spool_in
@@ -19,7 +20,7 @@ async def test_a_full_spool_is_told_in_the_log_and_its_end_too(tmp_path: Path, m
     """Senders over TCP see only that nothing moves: the log says why, once, and when it is over."""
     state = State(tmp_path / "state.sqlite3", 1 << 20)
     async with spool_in(tmp_path / "0", min_free_bytes=1 << 60) as spool:
-        watching = asyncio.create_task(Overview(spool, state, list, dict, Telemetry()).watch())
+        watching = asyncio.create_task(Overview(spool, state, list, dict, Telemetry(), LetterBox(spool, state)).watch())
         with capture_logs() as logs:
             await asyncio.sleep(2.5)
             assert len(logs) == 1

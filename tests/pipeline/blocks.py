@@ -11,6 +11,7 @@ from gateway.pipeline.block import Block, Refusal
 from gateway.pipeline.clock import Clock
 from gateway.pipeline.digest import Digest
 from gateway.pipeline.enrich import Enrichers
+from gateway.pipeline.items import Found, Steps
 from gateway.settings import Enrichment
 from gateway.spool.record import Draft
 from schemas import BUILT_IN, Registry
@@ -26,6 +27,16 @@ class Stored:
     index: str
     id: str
     document: dict[str, Any]
+
+
+def to_the_end(work: Steps[Found]) -> Found:
+    """Take all steps of a work at once; return what it found."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            found: Found = end.value
+            return found
 
 
 def new_digest(

@@ -262,3 +262,24 @@ def test_numbers_and_text_agree(when: datetime) -> None:
     if micros >= 10**14:
         assert expected == read(micros)
     assert expected == read(when.isoformat() + "+00:00")
+
+
+DAY = 86400.0
+
+
+def test_events_that_came_earlier() -> None:
+    """What came days ago was received then, but is too old or too new by the clock of now."""
+    clock = Clock("UTC", 10, 600).at(NOW - 5 * DAY, NOW)
+
+    assert clock.of_event({}) == clock.received == Moment("2026-06-10T12:00:00.250Z", "2026.06.10")
+    for at, rule in ((NOW - 9 * DAY, None), (NOW - 11 * DAY, "too_old"), (NOW, None), (NOW + 700, "in_the_future")):
+        found = clock.of_event({"timestamp": at})
+        assert (found.rule if isinstance(found, Fault) else None) == rule
+
+
+def test_receipt_too_long_ago() -> None:
+    """An event without a time of its own is as old as its receipt."""
+    found = Clock("UTC", 10, 600).at(NOW - 11 * DAY, NOW).of_event({})
+
+    assert isinstance(found, Fault)
+    assert (found.path, found.rule, found.value) == ("$.timestamp", "too_old", '"2026-06-04T12:00:00.250Z"')

@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 
 from gateway.pipeline.block import Broken
 from gateway.pipeline.enrich import Enrichers
-from tests.pipeline.blocks import MAX_LINE_BYTES, NOON, draft_of, new_block, new_digest, refuse, store, stored_in
+from gateway.spool.record import Draft
+from tests.pipeline.blocks import (
+    MAX_LINE_BYTES,
+    NOON,
+    Stored,
+    draft_of,
+    new_block,
+    new_digest,
+    refuse,
+    store,
+    stored_in,
+)
 
 GOOD: dict[str, Any] = {"model_name": "fraud", "inference_time_ms": 25}
 
@@ -148,13 +159,16 @@ def test_reasons() -> None:
 
 
 def test_a_long_block_goes_in_steps() -> None:
-    """A block of ten thousand lines is worked on in steps, each a small part of it."""
-    work = new_digest().block(new_block(*[GOOD] * 10_000), NOON)
-    steps = 1
-    while work.step():
-        steps += 1
-    assert steps == 10
-    assert work.draft().counts.accepted == 10_000
+    """A block of ten thousand lines, or of as many events on one, is worked on in steps, each a small part of it."""
+    for block in (new_block(*[GOOD] * 10_000), new_block([GOOD] * 10_000)):
+        work = new_digest().block(block, NOON)
+        sizes = []
+        more = True
+        while more:
+            before = work.draft().counts.accepted
+            more = work.step()
+            sizes.append(work.draft().counts.accepted - before)
+        assert (sum(sizes), max(sizes)) == (10_000, 200)
 
 
 def test_an_empty_block() -> None:
@@ -192,3 +206,35 @@ def test_an_enrichers_mistake_costs_one_event(monkeypatch: pytest.MonkeyPatch) -
     draft, refusals = draft_of(new_block(*lines))
     assert [(each.line, each.rule, each.data) for each in refusals] == [(1, "internal_error", lines[1])]
     assert draft.counts == (3, 2, 1, 0)
+
+
+def test_events_that_came_earlier() -> None:
+    """Digested again days later an event becomes what it would have been at first, and a label too old is told."""
+    lines = [GOOD, {"model_name": "a", "event_id": "e"}, {"type": "label", "request_id": "r", "true_label": 1}]
+    block, digest = new_block(*lines, kind=None, tenant="t"), new_digest(max_age_days=10)
+    first, _ = draft_of(block, digest, NOON)
+
+    work = digest.block(block, NOON, NOON + 5 * 86400)
+    while work.step():
+        pass
+    again = work.draft()
+
+    def known(draft: Draft) -> list[Stored]:
+        return [each for each in stored_in(draft) if "event_id" in each.document or "request_id" in each.document]
+
+    assert known(again) == known(first)
+    assert [(each.index, each.document) for each in stored_in(again)] == [
+        (each.index, each.document) for each in stored_in(first)
+    ]
+    old = digest.block(block, NOON, NOON + 11 * 86400)
+    while old.step():
+        pass
+    assert {each.rule for each in old.refusals} == {"too_old"}
+    assert old.draft().documents == []
+
+
+def test_letters_remember_what_all_events_were() -> None:
+    """A refused event of a request for labels is known to have been one."""
+    draft, _ = draft_of(new_block({"request_id": "r"}, kind="label"))
+
+    assert [each.kind for each in draft.dead_letters] == ["label"]

@@ -9,10 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.pipeline.parse import parse
+from gateway.pipeline.block import Refusal
+from gateway.pipeline.parse import Event, Parser
 
 MIB = 1024 * 1024
 BOM = b"\xef\xbb\xbf"
+
+
+def parse(lines: list[bytes], first: int, max_bytes: int) -> tuple[list[Event], list[Refusal]]:
+    """Read lines that stand behind ``first`` blank ones to their end."""
+    events, refused = [], []
+    parser = Parser([b""] * first + lines, max_bytes)
+    while not parser.done:
+        more_events, more_refused = parser.step()
+        events += more_events
+        refused += more_refused
+    return events, refused
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,8 @@ def test_the_hint_names_every_deciding_key() -> None:
         ({"modelname": "x"}, '"modelname" was sent: did you mean "model_name"? If not, send a type ('),
         ({"version": "2", "Model-Name": "x"}, '"Model-Name" was sent: did you mean "model_name"?'),
         ({"mesage": "x"}, '"mesage" was sent: did you mean "message"? If not, send a type ('),
-        ({"model_name": None, "user_name": "x", "model_version": "1"}, "send a type ("),
-        ({}, "send a type ("),
+        ({"model_name": None, "user_name": "x", "model_version": "1"}, "Send a type ("),
+        ({}, "Send a type ("),
     ],
 )
 def test_a_misspelt_key_is_asked_for(event: dict[str, object], hint: str) -> None:

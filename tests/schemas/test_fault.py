@@ -45,6 +45,13 @@ def test_a_missing_field_is_looked_for(event: dict[str, Any], hint: str | None) 
     assert Fault("$.model_name", "missing", "Field required", "", hint) == fault
 
 
+def test_a_long_path_is_cut() -> None:
+    """However long the names are that a sender chose, a path stays short."""
+    path = refuse("model_training", {"metrics": {"a" * 1_000_000: "x"}}).path
+
+    assert path == "$.metrics." + "a" * 489 + "…"
+
+
 def test_the_value_is_cut() -> None:
     """A fault holds no more than a hundred characters of the value."""
     value = refuse("model_inference", {"model_name": ["x" * 1000] * 1000}).value

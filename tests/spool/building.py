@@ -12,6 +12,7 @@ from gateway.spool.reader import Item, Reader
 from gateway.spool.record import Counts, DeadLetter, Documents, Draft, Record
 from gateway.spool.segment import FILE_HEADER, Position, parse, path_of, segments_in
 from gateway.spool.spool import Spool
+from gateway.spool.state import State
 
 MIB = 1 << 20
 START = Position()
@@ -44,6 +45,17 @@ def letter(data: bytes, **changes: Any) -> DeadLetter:
         "data_bytes": len(data),
     }
     return DeadLetter(**{**values, **changes})
+
+
+async def letters_in(state: State) -> list[dict[str, Any]]:
+    """Return all rows of dead letters, oldest first."""
+
+    def rows() -> list[dict[str, Any]]:
+        found = state._db.execute("SELECT * FROM letters ORDER BY id")
+        names = [column[0] for column in found.description]
+        return [dict(zip(names, row, strict=True)) for row in found]
+
+    return await state.run(rows)
 
 
 def names_of(record: Record) -> list[str]:

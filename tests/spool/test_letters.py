@@ -2,6 +2,7 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -9,8 +10,11 @@ from structlog.testing import capture_logs
 from gateway.spool import letters as letters_module
 from gateway.spool.books import Cursor
 from gateway.spool.letters import LetterBox
-from gateway.spool.state import Letter, State
-from tests.spool.building import MIB, draft, spool_in
+from gateway.spool.record import HEADER_BYTES
+from gateway.spool.segment import path_of
+from gateway.spool.shelf import Letter
+from gateway.spool.state import State
+from tests.spool.building import MIB, draft, flip, letter, letters_in, offsets_of_records, spool_in
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +29,7 @@ def state(tmp_path: Path) -> Iterator[State]:
 
 async def kept(state: State) -> list[bytes]:
     """Return the bytes of all letters, oldest first."""
-    return [row["data"] for row in reversed(await state.run(lambda: state.list_letters(1000)))]
+    return [row["data"] for row in await letters_in(state)]
 
 
 async def test_what_is_refused_is_kept(tmp_path: Path, state: State) -> None:
@@ -107,11 +111,11 @@ async def test_trouble_of_the_state_is_waited_out(
     monkeypatch.setattr(letters_module, "RETRY_SECS", 0.01)
     commit, failures = state.commit, [1, 1]
 
-    def failing(*args: object) -> int:
+    def failing(*args: object, **options: object) -> int:
         if failures:
             failures.pop()
             raise sqlite3.OperationalError("database or disk is full")
-        return commit(*args)  # type: ignore[arg-type]
+        return commit(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(state, "commit", failing)
     async with spool_in(tmp_path / "spool" / "0") as spool:
@@ -147,7 +151,7 @@ async def test_trouble_of_reading_is_waited_out(tmp_path: Path, state: State, mo
 
 async def test_without_room_it_says_so(tmp_path: Path) -> None:
     """When bytes cannot be kept for want of room, an error names the setting and the number."""
-    small = State(tmp_path / "small.sqlite3", 10)
+    small = State(tmp_path / "small.sqlite3", Letter("o", letter(b"fits")).cost)
     async with spool_in(tmp_path / "spool" / "0") as spool:
         await spool.append(draft(refused=(b"fits", b"does not fit")))
         with capture_logs() as logs:
@@ -160,6 +164,76 @@ async def test_without_room_it_says_so(tmp_path: Path) -> None:
     assert "dead_letters.max_bytes" in text
 
 
+async def origins(state: State) -> dict[bytes, str]:
+    """Return the origin of each letter by its bytes."""
+    return {row["data"]: row["origin"] for row in await letters_in(state)}
+
+
+async def test_what_became_documents_is_held_no_more(tmp_path: Path, state: State) -> None:
+    """Letters that a record settles go with the cursor over it, also when all is read again from the beginning."""
+    async with spool_in(tmp_path / "spool" / "0") as spool:
+        await spool.append(draft(refused=(b"1", b"2", b"3")))
+        box = LetterBox(spool, state)
+        await box.catch_up()
+        names = await origins(state)
+        again = draft("a", "b", source="replay")
+        again.settled = [names[b"1"], names[b"3"], "0/1/1 that never was"]
+        await spool.append(again)
+
+        await box.catch_up()
+        assert await kept(state) == [b"2"]
+        assert (state.letters, state.letter_bytes) == (1, Letter("o", letter(b"2")).cost)
+
+        await state.run(lambda: state.forget("dead_letters"))
+        await LetterBox(spool, state).catch_up()
+    assert (await kept(state), state.letters) == ([b"2"], 1)
+
+
+async def test_letters_of_damaged_records_are_counted(tmp_path: Path, state: State) -> None:
+    """What was refused in a record that cannot be read is lost, and said to be, once, also after a restart."""
+    async with spool_in(tmp_path / "spool" / "0") as spool:
+        for data in ((b"1",), (b"2", b"3"), (b"4",)):
+            await spool.append(draft("a", refused=data))
+        path = path_of(spool.folder, spool.end.segment)
+        _, _, (start, _), _ = offsets_of_records(path)
+        flip(path, start + HEADER_BYTES + 60)
+
+        box = LetterBox(spool, state)
+        await box.catch_up()
+        assert (await kept(state), box.lost) == ([b"1", b"4"], 2)
+        await spool.append(draft(refused=(b"5",)))
+
+        box = LetterBox(spool, state)
+        await box.catch_up()
+        assert (state.letters, box.lost) == (3, 2)
+
+
+async def test_it_takes_what_came_while_it_looked_for_the_end(
+    tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for the box gets what was on disk when it asked, though a look was under way already."""
+    async with spool_in(tmp_path / "spool" / "0") as spool:
+        box = LetterBox(spool, state)
+        keep, entered, go_on = box._keep, asyncio.Event(), asyncio.Event()
+
+        async def slowly(*args: Any) -> int:
+            result = await keep(*args)
+            entered.set()
+            await go_on.wait()
+            return result
+
+        monkeypatch.setattr(box, "_keep", slowly)
+        await spool.append(draft(refused=(b"1",)))
+        first = asyncio.create_task(box.catch_up())
+        await entered.wait()
+        await spool.append(draft(refused=(b"2",)))
+        second = asyncio.create_task(box.catch_up())
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.gather(first, second)
+        assert await kept(state) == [b"1", b"2"]
+
+
 async def test_two_who_catch_up_at_once(tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     """The box that runs and the stop that calls it do not get between each other: no cursor ahead of its letters."""
     monkeypatch.setattr(letters_module, "READ_BYTES", 500)
@@ -168,9 +242,9 @@ async def test_two_who_catch_up_at_once(tmp_path: Path, state: State, monkeypatc
         box = LetterBox(spool, state)
         keep, pauses = box._keep, iter([0.05, 0.0, 0.02])
 
-        async def unevenly(cursor: Cursor, letters: list[Letter]) -> int:
+        async def unevenly(cursor: Cursor, letters: list[Letter], settled: list[str]) -> int:
             await asyncio.sleep(next(pauses, 0.0))
-            without = await keep(cursor, letters)
+            without = await keep(cursor, letters, settled)
             seen.append((cursor.accepted, state.letters))
             return without
 

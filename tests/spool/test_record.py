@@ -1,5 +1,6 @@
 import zlib
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +36,7 @@ letters = st.builds(
     message=texts,
     data=st.binary(max_size=50) | st.just(b"<" + MAGIC + b">"),
     data_bytes=numbers,
+    kind=st.none() | texts,
 )
 documents = st.builds(Documents, index=texts, count=st.integers(0, 1000), data=st.binary(max_size=100))
 counts = st.dictionaries(texts, st.builds(Counts, numbers, numbers, numbers, numbers), max_size=4)
@@ -56,12 +58,13 @@ def by_hand(*sections: tuple[int, int, bytes]) -> Record:
     return record_of(header + CHECKSUM.pack(zlib.crc32(header)) + body)
 
 
-@given(st.lists(documents, max_size=3), st.lists(letters, max_size=3), counts, numbers, numbers)
+@given(st.lists(documents, max_size=3), st.lists(letters, max_size=3), st.lists(texts, max_size=3), counts, numbers)
 def test_round_trip(
-    groups: list[Documents], dead: list[DeadLetter], sums: dict[str, Counts], sequence: int, written_us: int
+    groups: list[Documents], dead: list[DeadLetter], settled: list[str], sums: dict[str, Counts], number: int
 ) -> None:
     """A record gives back all that was put into it."""
-    data = b"".join(encode(Draft("tcp", Counts(), groups, dead), sequence, sums, written_us))
+    sequence, written_us = number, number + 1
+    data = b"".join(encode(Draft("tcp", Counts(), groups, dead, settled), sequence, sums, written_us))
 
     record = record_of(data)
 
@@ -69,6 +72,7 @@ def test_round_trip(
         (g.index, g.count, bytes(g.data)) for g in record.documents()
     ]
     assert dead == record.dead_letters()
+    assert settled == record.settled()
     assert sums == record.counts()
     header = record.header
     assert (sequence, written_us) == (header.sequence, header.written_us)
@@ -93,6 +97,15 @@ def test_what_a_later_version_adds_is_passed_over(kind: int, encoding: int) -> N
 
     assert [Documents("n", 1, b"known")] == record.documents()
     assert (record.dead_letters(), record.counts()) == ([], {})
+
+
+def test_letters_of_an_earlier_version() -> None:
+    """A dead letter was written without what its events were known to be."""
+    old = msgspec.msgpack.encode([(1.5, "tcp", "p", None, "json", "$", "json_invalid", "m", b"x", 1)])
+
+    assert by_hand((2, 0, old)).dead_letters() == [
+        DeadLetter(1.5, "tcp", "p", None, "json", "$", "json_invalid", "m", b"x", 1, None)
+    ]
 
 
 def test_a_later_version_may_count_more() -> None:

@@ -1,6 +1,7 @@
 """The spool's own affairs: limits, marks, mistakes of callers. What every reader relies on is in tests/contract."""
 
 import asyncio
+import errno
 import os
 import shutil
 import time
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import SpoolFull
+from gateway.errors import SpoolFull, SpoolUnavailable
 from gateway.spool import spool as spool_module
 from gateway.spool.books import Cursor
 from gateway.spool.record import Counts, Documents, Draft
@@ -48,6 +49,45 @@ async def test_full_by_its_own_size(tmp_path: Path) -> None:
         assert (end, counts) == (spool.end, spool.counts)
         assert 4 * MIB <= spool.bytes == sum(path.stat().st_size for path in files(spool.folder)) < 4 * MIB + 250_000
         assert count == 4 * MIB // 200_000 + 1
+
+
+@pytest.mark.anyio
+async def test_what_is_being_written_counts(tmp_path: Path) -> None:
+    """Many who come at once, before any is on disk, do not overrun the limit by more than one."""
+    async with spool_in(tmp_path / "0") as spool:
+        spool.reader("slow", None)
+        spool.attached()
+        many = (spool.append(draft(f"a-{number}", pad=200_000)) for number in range(50))
+        answers = await asyncio.gather(*many, return_exceptions=True)
+
+        assert {type(answer) for answer in answers} == {type(None), SpoolFull}
+        assert 4 * MIB <= spool.bytes < 4 * MIB + 250_000
+
+
+@pytest.mark.anyio
+async def test_after_a_full_disk_there_has_to_be_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last free page, which the next event would not fit into, does not pass for room."""
+    monkeypatch.setattr(spool_module, "RETRY_SECS", 0.01)
+    async with spool_in(tmp_path / "0") as spool:
+        with monkeypatch.context() as full:
+            full.setattr(os, "pwritev", lambda *_: _no_space())
+            with pytest.raises(SpoolUnavailable, match="No space left"):
+                await spool.append(draft("a"))
+        with monkeypatch.context() as nearly:
+            nearly.setattr(spool_module, "_free_bytes", lambda folder: 5000)
+            await asyncio.sleep(0.1)
+            assert spool.failure
+            with pytest.raises(SpoolUnavailable):
+                await spool.append(draft("a"))
+        async with asyncio.timeout(5):
+            while spool.failure:
+                await asyncio.sleep(0.01)
+        await spool.append(draft("a"))
+        assert names(everything(spool.folder, spool.end)) == ["a"]
+
+
+def _no_space() -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.anyio
@@ -231,7 +271,7 @@ async def test_the_age_of_what_was_there_at_start(tmp_path: Path, monkeypatch: p
 @pytest.mark.anyio
 async def test_a_sink_that_is_behind_for_days_costs_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The marks of when things were written stay few, and the oldest stays the oldest."""
-    monkeypatch.setattr(spool_module, "MAX_MARKS", 8)
+    monkeypatch.setattr("gateway.spool.ages.MAX_MARKS", 8)
     clock = [1000.0]
     monkeypatch.setattr(time, "time", lambda: clock[0])
     async with spool_in(tmp_path / "0") as spool:

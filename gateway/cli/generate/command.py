@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from gateway.cli.ask import reachable
+from gateway.cli.ask import reachable, tcp_hello
 from gateway.cli.generate.connection import Connection, SendError
 from gateway.cli.generate.progress import shown, stopped_by_signals
 from gateway.cli.generate.run import Pace, Run, send_run
@@ -70,7 +70,7 @@ def generate(
     page = _page(settings, host)
     host = host or reachable(settings.tcp.host)
     try:
-        connection = Connection(host, port or _tcp_port(settings))
+        connection = Connection(host, port or _tcp_port(settings), tcp_hello(settings))
         try:
             traffic = sort_of_traffic(randbits(63) if seed is None else seed, scenario or Scenario.NORMAL)
             _announce(run, scenario, page)

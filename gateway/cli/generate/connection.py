@@ -1,9 +1,10 @@
 """JSON lines to the gateway.
 
 What was sent counts as arrived when the gateway, having read to the end, closes the connection; plain
-TCP tells no more.
+TCP tells no more. Where a key is required it is acknowledged, which is not looked at here.
 """
 
+import json
 import select
 import socket
 import time
@@ -22,7 +23,7 @@ class SendError(Exception):
 class Connection:
     """A connection to the gateway; every failure is a `SendError`."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, hello: bytes = b"") -> None:
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             self._socket = socket.create_connection((host, port), timeout=_CONNECT_SECS)
@@ -33,6 +34,7 @@ class Connection:
             ) from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.settimeout(_STALLED_SECS)
+        self.send(hello, 0)
 
     def send(self, lines: bytes, sent: int) -> None:
         """Send whole lines; `sent` is what was sent before them, for the error."""
@@ -80,6 +82,8 @@ class Connection:
             raise SendError(
                 f"{self._address} speaks HTTP, not JSON lines: use the TCP port (5001, unless tcp.port is set)."
             )
+        if data.startswith(b'{"ack":"refused"'):
+            raise SendError(f"{self._address} takes nothing: {json.loads(data)['message']}")
         return data
 
     def _lost(self, sent: int) -> SendError:
