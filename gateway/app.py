@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,16 @@ import structlog
 from fastapi import FastAPI
 
 import gateway
-from gateway.access import Access
-from gateway.console import aggregate, export, operations, pages, schemas, search, verify
+from gateway.access import Access, Keys
+from gateway.console import aggregate, dead_letters, export, operations, pages, schemas, search, verify
 from gateway.data_dir import lock_data_dir
 from gateway.errors import GatewayError, SettingsError
 from gateway.kinds import make_registry
+from gateway.operations.dead_letters import DeadLetters
 from gateway.operations.exports import Exports
 from gateway.operations.formats import check_formats
 from gateway.operations.overview import Overview
+from gateway.operations.replay import Trial
 from gateway.operations.verification import InElasticsearch, InEmbeddedStore, Verification
 from gateway.pipeline.clock import Clock
 from gateway.pipeline.digest import Digest
@@ -31,11 +34,12 @@ from gateway.sources.http.limits import RateLimit
 from gateway.sources.http.routes import Ingestion
 from gateway.sources.http.server import HttpServer
 from gateway.sources.listening import is_loopback
-from gateway.sources.tcp import TcpSource
+from gateway.sources.tcp.source import TcpSource
 from gateway.spool.books import Cursor, total
+from gateway.spool.chosen import Reading
 from gateway.spool.letters import LetterBox
 from gateway.spool.spool import Spool
-from gateway.spool.state import Letter, State
+from gateway.spool.state import State
 from gateway.store.store import Store
 from gateway.telemetry import Telemetry
 from schemas import Registry
@@ -61,17 +65,25 @@ class Gateway:
             self.state = State(settings.data_dir / "state.sqlite3", settings.dead_letters.max_bytes)
             self.spool = Spool(settings.data_dir / "spool" / "0", settings.spool, self.telemetry.group_synced)
         except OSError as error:
-            raise GatewayError(f"The data directory {settings.data_dir} cannot be used: {error.strerror}.") from None
+            raise GatewayError(
+                f"{error.filename or settings.data_dir} cannot be used ({error.strerror}): mend that, or set "
+                "GATEWAY_DATA_DIR to another directory."
+            ) from None
         self._letter_box = LetterBox(self.spool, self.state)
+        self._reading = Reading(settings.data_dir / "state.sqlite3")
+        self._dead_letters = DeadLetters(self.state, self._reading, self.spool, self._letter_box, digest, self._trials)
         self.sinks: list[Sink] = []
         self._store: Store | None = None
         self._verification = Verification(settings)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
-        door = Door(digest, self.spool.append, self.spool.full, self.telemetry)
-        self.overview = Overview(self.spool, self.state, lambda: self.sinks, self._sources, self.telemetry)
-        self.tcp = TcpSource(settings.tcp, door, self.telemetry) if settings.tcp.enabled else None
+        door = Door(digest, self.spool.append, self.spool.closed, self.telemetry)
+        self.overview = Overview(
+            self.spool, self.state, lambda: self.sinks, self._sources, self.telemetry, self._letter_box
+        )
+        keys = Keys(settings.http.api_keys)
+        self.tcp = TcpSource(settings.tcp, door, self.telemetry, keys) if settings.tcp.enabled else None
         ingestion = Ingestion(settings.http, RateLimit(settings.limits), door, self.telemetry)
         application = FastAPI(title="ML log gateway", version=gateway.__version__, redoc_url=None)
         application.include_router(ingestion.router())
@@ -81,6 +93,7 @@ class Gateway:
         application.include_router(export.router(Exports(settings.data_dir / "exports", lambda: self._store).export))
         application.include_router(schemas.router(self.registry, settings.events.index_prefix))
         application.include_router(verify.router(self._verification.arrived, self._verification.remove))
+        application.include_router(dead_letters.router(self._dead_letters))
         application.include_router(pages.router())
         local = is_loopback(settings.http.host)
         self.http = HttpServer(settings.http, Access(application, settings.http.api_keys, loopback=local))
@@ -95,7 +108,10 @@ class Gateway:
             asyncio.create_task(self.overview.watch()),
         ]
         sinks = await asyncio.to_thread(self._make_sinks)
-        await self._forget_others({sink.name for sink in sinks})
+        try:
+            await self._forget_others({sink.name for sink in sinks})
+        except sqlite3.Error as error:  # the next start does it
+            log.error("The sinks of this start cannot be noted in state.sqlite3.", error=str(error))
         for sink in sinks:
             await sink.start()
             self.sinks.append(sink)
@@ -107,20 +123,23 @@ class Gateway:
     async def stop(self) -> None:
         """Close the listeners, finish what was read, sync, let the sinks take what they can, close."""
         self._stopping = True
-        await asyncio.gather(*(part.stop() for part in (self.tcp, self.http) if part is not None))
+        await asyncio.gather(*(part.stop() for part in (self.tcp, self.http, self._dead_letters) if part))
         await self.spool.stop()
         secs = self.settings.drain_timeout_secs
-        with suppress(TimeoutError):  # what is not kept now is read from the spool again
-            async with asyncio.timeout(secs):
-                await self._letter_box.catch_up()
-        await asyncio.gather(*(sink.drain(secs) for sink in self.sinks))
+        await asyncio.gather(self._drain_letters(secs), *(sink.drain(secs) for sink in self.sinks))
         await asyncio.gather(*(sink.stop() for sink in self.sinks))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._letter_box.stop()
+        await asyncio.to_thread(self._reading.close)
         self.state.close()
         os.close(self._lock)
+
+    async def _drain_letters(self, secs: float) -> None:
+        with suppress(TimeoutError, OSError):  # what is not kept now is read from the spool again
+            async with asyncio.timeout(secs):
+                await self._letter_box.catch_up()
 
     def _make_sinks(self) -> list[Sink]:
         """Load what is heavy, and only what is used; blocks."""
@@ -130,7 +149,7 @@ class Gateway:
             from gateway.sinks.embedded import EmbeddedSink
 
             store = self._embedded_store()
-            sinks.append(EmbeddedSink(self.spool, store, settings.store, self.telemetry, self._keep_letters))
+            sinks.append(EmbeddedSink(self.spool, self.state, store, settings.store, self.telemetry))
             self._store = store
             self._verification.places[sinks[-1].name] = InEmbeddedStore(store, prefix)
         if settings.elasticsearch.urls:
@@ -153,11 +172,11 @@ class Gateway:
     async def _forget_others(self, configured: set[str]) -> None:
         """Drop the cursors of sinks that are no longer configured: they have no claim on the spool."""
         for name in await self.state.run(self.state.sinks) - configured:
-            if name == "embedded":
-                cursor = await self._forget_embedded()
-            else:
-                cursor = self.state.cursor(name, self.spool.name)
-                await self.state.run(functools.partial(self.state.forget, name))
+            cursor = self.state.cursor(name, self.spool.name)
+            if name == "embedded":  # of which the state has only what it had to skip
+                skipped, cursor = cursor, await self._forget_embedded()
+                cursor = cursor.skipped_to(skipped) if cursor and skipped else cursor
+            await self.state.run(functools.partial(self.state.forget, name))
             accepted = total(self.spool.counts).accepted
             missing = 0 if cursor is None else accepted - cursor.accepted + cursor.parked
             log.warning(
@@ -176,8 +195,8 @@ class Gateway:
         finally:
             await store.close()
 
-    async def _keep_letters(self, letters: list[Letter]) -> None:
-        await self.state.run(lambda: self.state.keep(letters))
+    def _trials(self) -> dict[str, Trial]:
+        return {sink.name: sink.trial for sink in self.sinks}
 
     def _unready(self) -> str | None:
         if self._stopping:

@@ -196,7 +196,17 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     """Say what is sound in each section but not in all of them together."""
     if not settings.elasticsearch.urls and not settings.store_enabled:
         yield "No sink: set elasticsearch.urls, or leave store.enabled unset."
+    sinks = []
+    if settings.elasticsearch.urls:
+        sinks.append(("elasticsearch.required", settings.elasticsearch.required))
+    if settings.store_enabled:
+        sinks.append(("store.required", settings.store.required))
+    if sinks and not any(required for _, required in sinks):
+        names = " and ".join(name for name, _ in sinks)
+        yield f"{names}: at least one sink has to be required, else events could be skipped by all."
     tcp, http = settings.tcp, settings.http
+    if tcp.key_required and not http.api_keys:
+        yield "tcp.key_required needs a key: set http.api_keys."
     listeners = [("http.port", http.host, http.port)]
     if tcp.enabled:
         listeners.append(("tcp.port", tcp.host, tcp.port))

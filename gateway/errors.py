@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class GatewayError(Exception):
     """Something a user can mend: its text is one sentence, shown without a stack trace."""
@@ -33,3 +35,12 @@ class SpoolUnavailable(GatewayError):
 
 class Stopping(GatewayError):
     """The gateway is stopping: send again to the next one. Nothing was taken."""
+
+
+class Incomplete(GatewayError):
+    """Something was done in part: ``done`` says what, ``cause`` why no more."""
+
+    def __init__(self, text: str, done: dict[str, Any], cause: GatewayError) -> None:
+        super().__init__(text)
+        self.done = done
+        self.cause = cause

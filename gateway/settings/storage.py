@@ -33,7 +33,7 @@ class DeadLetters(Section):
 
     max_bytes: Annotated[int, Field(ge=0)] = Field(
         GIB,
-        description="Bytes kept; beyond them refusals are counted and described but their bytes are not kept.",
+        description="Bytes they may take, each about 300 besides its event; beyond them refusals are only counted.",
     )
 
 
@@ -44,6 +44,9 @@ class Elasticsearch(Section):
         (),
         examples=[["http://127.0.0.1:9200"]],
         description="Addresses, such as http://127.0.0.1:9200; none: not used.",
+    )
+    required: bool = Field(
+        True, description="false: when the spool is full because of this sink, it skips events and no sender waits."
     )
     api_key: SecretStr | None = Field(
         None, examples=["a-secret"], description="API key, as Elasticsearch gives it (base64)."
@@ -115,6 +118,9 @@ class Store(Section):
     """The embedded store."""
 
     enabled: bool | None = Field(None, examples=[True], description="null: used when no Elasticsearch is set.")
+    required: bool = Field(
+        True, description="false: when the spool is full because of this sink, it skips events and no sender waits."
+    )
     retention_days: Positive | None = Field(
         30, description="Daily indices whose day and last write are older are deleted."
     )

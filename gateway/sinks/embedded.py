@@ -1,35 +1,38 @@
-"""Brings the spool's documents into the embedded store. Keeps promises 3, 4 and 6.
+"""Brings the spool's documents into the embedded store. Keeps promises 3, 4, 6 and 10.
 
 A batch's rows and the cursor behind them are one transaction of the store: what is repeated after a
-crash or an error was not there before. Nothing is let go from the spool before that.
+crash or an error was not there before. Nothing is let go from the spool before that, but for what the
+sink has to skip: up to where is kept outside of the store, which may be what is broken.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 
 from gateway.errors import GatewayError
 from gateway.settings import Store as StoreSettings
+from gateway.sinks.skipping import Skipping
 from gateway.spool.books import Cursor
 from gateway.spool.reader import Item, Reader
 from gateway.spool.record import Documents
+from gateway.spool.shelf import NoRoom
 from gateway.spool.spool import Spool
-from gateway.spool.state import Letter
+from gateway.spool.state import State
 from gateway.store.embedded import EmbeddedStore
-from gateway.store.refusals import letters
+from gateway.store.query import StoreUnavailable
+from gateway.store.refusals import letters, trial_groups
 from gateway.store.rows import DocumentError
 from gateway.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
 BATCH_BYTES = 8 << 20
-# After trouble, which may be want of memory.
+# After trouble, which may be want of memory or of disk; then twice as much each time.
 LEAST_BATCH_BYTES = 256 << 10
 # An event after a pause goes at once; those behind it wait for one another this long, as a
 # transaction costs as much as some hundred events.
@@ -37,8 +40,6 @@ PAUSE_SECS = 0.5
 IDLE_SECS = 0.05
 MAX_BACKOFF_SECS = 30.0
 RETENTION_SECS = 3600.0
-
-DeadLetters = Callable[[list[Letter]], Awaitable[None]]
 
 
 class EmbeddedSink:
@@ -49,22 +50,24 @@ class EmbeddedSink:
     def __init__(
         self,
         spool: Spool,
+        state: State,
         store: EmbeddedStore,
         settings: StoreSettings,
         telemetry: Telemetry,
-        dead_letter: DeadLetters,
     ) -> None:
-        """``dead_letter`` keeps letters, each origin once, and returns when they are on disk."""
         self._spool = spool
+        self._file = state
         self._store = store
         self._settings = settings
         self._telemetry = telemetry
-        self._dead_letter = dead_letter
         self._cursor = Cursor()
+        self._skipped = Cursor()  # up to here, whatever the store says
+        self._skipping = Skipping(self.name, spool, self._skip, required=settings.required)
         self._reader: Reader | None = None
         self._work: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
         self._pending = False  # read from the spool, and not in the store yet
+        self._committing = False
         self._state: Literal["ok", "retrying", "stopped"] = "stopped"
         self._last_error: str | None = None
         self._failing_since: float | None = None
@@ -74,30 +77,42 @@ class EmbeddedSink:
         """How far this sink has come, as last committed."""
         return self._cursor
 
-    def status(self) -> dict[str, str | None]:
+    def status(self) -> dict[str, Any]:
         """Return how it stands, for `/status`."""
-        return {"state": self._state, "last_error": self._last_error}
+        return {"state": self._state, "last_error": self._last_error, **self._skipping.status()}
 
     async def start(self) -> None:
-        """Open the store and find the place to go on from; raise `GatewayError` when it cannot be opened."""
-        self._cursor = await self._stored()
-        self._reader = self._spool.reader(self.name, self._cursor)
-        self._state = "ok"
+        """Open the store and find the place to go on from; raise `FormatVersionError` for a newer one.
+
+        One that cannot be opened, for damage or want of room, is tried again while it runs: the spool keeps all.
+        """
+        try:
+            self._cursor = await self._stored()
+        except StoreUnavailable as error:
+            self._failed(error, 0)
+            self._cursor = await asyncio.to_thread(self._spool.new_cursor)
+            self._reader = await asyncio.to_thread(self._spool.reader, self.name, None)
+        else:
+            self._reader = await asyncio.to_thread(self._spool.reader, self.name, self._cursor)
+            self._state = "ok"
 
     async def _stored(self) -> Cursor:
         """Open the store, also anew, and return how far it has come."""
         await self._store.open()
         cursor = await self._store.cursor(self._spool.name)
-        if cursor is None:
-            return await asyncio.to_thread(self._spool.new_cursor)
-        if self._spool.outlives(cursor):
+        if cursor is not None and self._spool.outlives(cursor):
             log.warning(
                 "The spool ends before the place up to which it was read, as after a restore: "
                 "reading it from the beginning.",
                 sink=self.name,
             )
-            return await asyncio.to_thread(self._spool.new_cursor)
-        return cursor
+            cursor = None
+        if cursor is None:
+            cursor = await asyncio.to_thread(self._spool.new_cursor)
+        skipped = self._file.cursor(self.name, self._spool.name)
+        if skipped is not None and not self._spool.outlives(skipped):
+            self._skipped = skipped
+        return cursor.skipped_to(self._skipped)
 
     async def run(self) -> None:
         """Take what comes until `stop`."""
@@ -118,6 +133,17 @@ class EmbeddedSink:
                 while self._pending or self._place().position < self._spool.end:
                     await asyncio.sleep(0.01)
 
+    async def trial(self, documents: list[tuple[str, bytes]]) -> list[str | None]:
+        """Return for each index name and document None, or why the store would not take it now.
+
+        Raises `StoreUnavailable` when it cannot be known.
+        """
+        reasons: list[str | None] = [None] * len(documents)
+        for places, group in trial_groups(documents, BATCH_BYTES):
+            for (_, at), reason in (await self._store.refused([group])).items():
+                reasons[places[at]] = reason
+        return reasons
+
     async def stop(self) -> None:
         """Stop working and close the store; what was not taken stays in the spool."""
         self._state = "stopped"
@@ -135,21 +161,23 @@ class EmbeddedSink:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._retain())
             tasks.create_task(self._take())
+            tasks.create_task(self._skipping.run())
 
     async def _take(self) -> None:
-        failures = 0
+        failures, max_bytes = int(self._state == "retrying"), BATCH_BYTES
         while True:
             if not failures:
                 await self._spool.wait_beyond(self._place().position)
             try:
                 if failures:
                     await self._begin_anew()
-                behind = await self._batch(BATCH_BYTES if not failures else LEAST_BATCH_BYTES)
+                behind = await self._batch(max_bytes)
             except Exception as error:  # whatever it is, the events stay in the spool and status tells
                 self._failed(error, failures)
-                failures += 1
+                failures, max_bytes = failures + 1, LEAST_BATCH_BYTES
                 await asyncio.sleep(min(MAX_BACKOFF_SECS, 0.25 * 2 ** min(failures, 10)))
                 continue
+            max_bytes = min(2 * max_bytes, BATCH_BYTES)
             if failures:
                 failures = 0
                 self._recovered()
@@ -161,8 +189,14 @@ class EmbeddedSink:
     async def _batch(self, max_bytes: int) -> bool:
         """Take the next records; return whether more were there already."""
         self._pending = True
+        if self._place().position < self._skipped.position:
+            self._go_on()
         reader, end = self._place(), self._spool.end
+        began = reader.position
         items = await asyncio.to_thread(reader.read, end, max_bytes)
+        if began < self._skipped.position:  # meanwhile: its segment may be gone, and this be from one behind the place
+            self._go_on()
+            return True
         if not items:
             # Behind the last good record lie bytes that cannot be read, counted once one follows.
             self._pending = False
@@ -172,15 +206,18 @@ class EmbeddedSink:
         size = sum(len(group.data) for group in groups)
         cursor = _behind(self._cursor, items)
         started = time.monotonic()
+        self._committing = True
         try:
             cursor = await self._store.commit(self._spool.name, cursor, groups)
         except DocumentError as error:
             self._telemetry.retried(self.name, sum(group.count for group in groups))
             cursor = await self._commit_rest(cursor, items, groups, error)
+        finally:
+            self._committing = False
         self._telemetry.bulk_sent(self.name, size=size, seconds=time.monotonic() - started)
-        self._cursor = cursor
+        self._cursor = cursor.skipped_to(self._skipped)
         self._pending = False
-        self._spool.release(self.name, cursor.position)
+        self._spool.release(self.name, self._cursor.position)
         return reader.position < end
 
     async def _commit_rest(
@@ -191,18 +228,31 @@ class EmbeddedSink:
         if not refused:
             raise error  # each goes in alone: it was not theirs
         # Kept before the cursor moves past them; should that fail they are kept again, under the same origin.
-        await self._dead_letter(letters(self.name, self._spool.name, items, refused))
+        kept = letters(self.name, self._spool.name, items, refused)
+        await self._file.run(lambda: self._file.keep(kept))
         cursor = cursor.advanced(dead_letters=cursor.dead_letters + len(refused))
         return await self._store.commit(self._spool.name, cursor, groups, without=frozenset(refused))
 
     async def _begin_anew(self) -> None:
         """Open the store again and go back to what it has: a failed commit may have succeeded."""
         self._cursor = await self._stored()
-        # The place in the spool is kept since `start`.
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Read from the cursor on. The place in the spool is kept since `start`."""
         self._reader = Reader(self._spool.folder, self._cursor.position, self._cursor.accepted, self._cursor.sequence)
 
+    async def _skip(self, place: Cursor) -> int:
+        """Give up what lies before a place; a batch that is being written counts when it is."""
+        await self._file.run(lambda: self._file.commit(self.name, self._spool.name, place))
+        self._skipped = place
+        self._spool.release(self.name, place.position)
+        if not self._committing:
+            self._cursor = self._cursor.skipped_to(place)
+        return self._cursor.skipped
+
     def _failed(self, error: Exception, failures: int) -> None:
-        self._state = "retrying"
+        self._state = "stopped" if isinstance(error, NoRoom) else "retrying"
         self._last_error = str(error)
         self._failing_since = self._failing_since or time.monotonic()
         self._telemetry.sink_failed(self.name, type(error).__name__, str(error), first=not failures)

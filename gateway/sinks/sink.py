@@ -25,6 +25,12 @@ class Sink(Protocol):
     async def drain(self, secs: float) -> None:
         """Take what is in the spool, for at most ``secs``."""
 
+    async def trial(self, documents: list[tuple[str, bytes]]) -> list[str | None]:
+        """Return for each index name and document (one line of JSON) None, or why it would not be taken now.
+
+        Changes nothing that anybody sees. Raises `GatewayError` when it cannot be known.
+        """
+
     async def stop(self) -> None:
         """Stop and close; what was not taken stays in the spool."""
 

@@ -40,8 +40,13 @@ if TYPE_CHECKING:
 ROW_GROUP_ROWS = 61_440
 CHECKPOINT_BYTES = 64 << 20
 TEMP_BYTES = "1GiB"
+HEADERS_BYTES = 3 * 4096  # what the engine writes first
 # Matters by the day: not worth a row in every transaction.
 _WRITTEN_SECS = 3600.0
+_ADVICE = (
+    "Make room or mend the disk; move a damaged file and its .wal away, or put a backup in its place: "
+    "the gateway looks again by itself, and events wait in the spool."
+)
 _DAY = re.compile(r"-(\d{4})\.(\d\d)\.(\d\d)$")
 T = TypeVar("T")
 
@@ -70,7 +75,10 @@ class EmbeddedStore:
 
     async def open(self) -> None:
         """Open the file, made when missing, or open it anew; raise `FormatVersionError` for a newer one."""
-        await self._write(self._open)
+        try:
+            await self._write(self._open)
+        except (StoreUnavailable, OSError) as error:
+            raise StoreUnavailable(f"{str(error).rstrip('.!')}. {_ADVICE}") from None
 
     async def close(self) -> None:
         """Close the file when what runs is done; may be called again."""
@@ -153,6 +161,7 @@ class EmbeddedStore:
 
         self._close()
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._remove_unfinished()
         root = duckdb.connect(
             ":memory:",
             config={
@@ -179,6 +188,12 @@ class EmbeddedStore:
             root.close()
             raise
         self._root = root
+
+    def _remove_unfinished(self) -> None:
+        """Delete a file that a full disk or a crash kept from being made: nothing was in it, and none can open it."""
+        there = self._path.is_file() and not self._path.with_name(f"{self._path.name}.wal").exists()
+        if there and self._path.stat().st_size < HEADERS_BYTES:
+            self._path.unlink()
 
     def _close(self) -> None:
         import duckdb

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import secrets
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import orjson
 
 from gateway.spool.reader import Item
 from gateway.spool.record import DeadLetter, Documents
-from gateway.spool.state import Letter
+from gateway.spool.shelf import Letter
 from gateway.store import tables
 from gateway.store.rows import DocumentError, Rows, rows
 from schemas import Registry
@@ -79,17 +81,40 @@ def letters(sink: str, folder: str, items: list[Item], refused: dict[tuple[int, 
         header = item.record.header
         position = 0
         for group in item.record.documents():
-            for place, document in enumerate(rows(group).documents):
+            for place, (identity, document) in enumerate(zip(*rows(group), strict=True)):
                 if (number, place) in refused:
                     letter = DeadLetter(
                         header.written_us / 1e6, sink, "", _tenant(document), "mapping", "$", "embedded_store",
                         refused[number, place], document, len(document),
                     )  # fmt: skip
                     origin = f"{sink}/{folder}/{header.sequence}/{position + place}"
-                    found.append(Letter(origin, letter, group.index))
+                    found.append(Letter(origin, letter, group.index, identity.decode()))
             position += group.count
             number += 1
     return found
+
+
+def trial_groups(documents: Sequence[tuple[str, bytes]], max_bytes: int) -> Iterator[tuple[list[int], Documents]]:
+    """Yield index names and documents as `refused` takes them, each group with the places of its documents.
+
+    Their ids are new: a document whose id is there already would not be tried.
+    """
+    by_index = defaultdict(list)
+    for at, (index, _) in enumerate(documents):
+        by_index[index].append(at)
+    for index, places in by_index.items():
+        start = size = 0
+        for end, at in enumerate(places, 1):
+            size += len(documents[at][1])
+            if size >= max_bytes or end == len(places):
+                part = places[start:end]
+                ids = (secrets.token_hex(16).encode() for _ in part)
+                lines = (
+                    b'{"create":{"_id":"%s"}}\n%s\n' % (new, documents[each][1])
+                    for new, each in zip(ids, part, strict=True)
+                )
+                yield part, Documents(index, len(part), b"".join(lines))
+                start, size = end, 0
 
 
 def _tenant(document: bytes) -> str | None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 import ssl
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +17,7 @@ import pytest
 import trustme
 
 from tests.elasticsearch_node.ports import free_port
-from tests.gateway_process import GatewayFactory
+from tests.gateway_process import ROOT, GatewayFactory
 from tests.settings.starting import EVENT, listening, refused
 
 
@@ -74,6 +78,45 @@ def test_bounds_of_tcp(gateway: GatewayFactory) -> None:
     with process.connect_tcp() as first, process.connect_tcp() as second:
         first.sendall(EVENT)
         assert second.recv(1) == b""
+
+
+def test_key_required(gateway: GatewayFactory) -> None:
+    """Lines are taken behind a hello with a valid key alone; the gateway's own commands know it."""
+    config = {"tcp": {"key_required": True}, "http": {"api_keys": ["the-key"]}}
+    process = gateway(config=config)
+    process.http.headers["authorization"] = "Bearer the-key"
+    for data in (EVENT + b"\n", b'{"ack":true}\n' + EVENT, EVENT, b"\n", b"x" * 100_000, b"x" * 2_000_000):
+        answer = process.send_tcp(data)
+        assert answer.startswith(b'{"ack":"refused","message":"')
+        assert answer.endswith(
+            b'Begin with the line {\\"ack\\":true,\\"key\\":\\"KEY\\"} and a key of http.api_keys."}\n'
+        )
+    assert process.send_tcp(b"") == b""
+    assert process.status()["books"]["received"] == 0
+    (warning, *_) = [line for line in process.output().splitlines() if "did not begin with a valid key" in line]
+    assert '"peer":"127.0.0.1:' in warning
+    answer = process.send_tcp(b'{"ack":true,"key":"the-key"}\n' + EVENT)
+    assert answer == b'{"ack":"ready"}\n{"acked":1,"rejected":[]}\n'
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "gateway", *words, "--config", str(process.config_file)]
+        env = {**os.environ, **process.env, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, check=False)
+
+    for words in (("verify",), ("generate", "--batch", "10")):
+        done = run(*words)
+        assert done.returncode == 0, done.stderr
+    process.wait_until(lambda now: now["books"]["accepted"] == 11 + 2)  # an event of `verify` for each listener
+    assert process.config_file is not None
+    process.config_file.write_text(json.dumps({**config, "http": {"api_keys": ["another"]}}), encoding="utf-8")
+    for words in (("verify",), ("generate", "--batch", "10")):
+        done = run(*words)
+        assert done.returncode == 1
+        assert "key" in done.stderr
+        assert "Traceback" not in done.stderr
+    process.config_file.write_text(json.dumps({"tcp": {"key_required": True}}), encoding="utf-8")
+    done = run("check")
+    assert (done.returncode, done.stderr) == (1, "✗ tcp.key_required needs a key: set http.api_keys.\n")
 
 
 def test_bounds_of_http(gateway: GatewayFactory) -> None:

@@ -5,7 +5,7 @@ import random
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +20,9 @@ from gateway.sinks import embedded
 from gateway.sinks.embedded import EmbeddedSink
 from gateway.spool.books import sink_books, total
 from gateway.spool.record import Counts, Documents, Draft
+from gateway.spool.shelf import Letter
 from gateway.spool.spool import Spool
-from gateway.spool.state import Letter
+from gateway.spool.state import State
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.query import Query, StoreUnavailable
 from gateway.telemetry import Telemetry
@@ -45,21 +46,33 @@ def numbered(first: int, count: int, index: str = INDEX) -> Documents:
     return group(index, *((f"{n}", {"@timestamp": TIME, "n": n}) for n in range(first, first + count)))
 
 
+class Remembering(State):
+    """Remembers the dead letters that were kept; keeps none while ``refusing``."""
+
+    kept: tuple[Letter, ...] = ()
+    refusing = False
+
+    def keep(self, letters: Iterable[Letter]) -> int:
+        """Keep letters, each origin once."""
+        if self.refusing:
+            raise GatewayError("There is no room for dead letters.")
+        known = {each.origin for each in self.kept}
+        letters = list(letters)
+        self.kept += tuple(each for each in letters if each.origin not in known)
+        return super().keep(letters)
+
+
 class Rig:
     """A spool with a sink that works on it."""
 
-    def __init__(self, folder: Path, settings: StoreSettings = SETTINGS) -> None:
-        self.letters: list[Letter] = []
-        telemetry = Telemetry()
-        limits = SpoolSettings(min_free_bytes=0, segment_bytes=64 * 1024)
-        self.spool = Spool(folder / "spool" / "0", limits, telemetry.group_synced)
-        self.store = EmbeddedStore(folder / "store.duckdb", settings)
-        self.sink = EmbeddedSink(self.spool, self.store, settings, telemetry, self.keep)
+    limits = SpoolSettings(min_free_bytes=0, segment_bytes=64 * 1024)
 
-    async def keep(self, letters: list[Letter]) -> None:
-        """Keep dead letters, each origin once."""
-        known = {each.origin for each in self.letters}
-        self.letters += [each for each in letters if each.origin not in known]
+    def __init__(self, folder: Path, settings: StoreSettings = SETTINGS) -> None:
+        telemetry = Telemetry()
+        self.spool = Spool(folder / "spool" / "0", self.limits, telemetry.group_synced)
+        self.store = EmbeddedStore(folder / "store.duckdb", settings)
+        self.state = Remembering(folder / "state.sqlite3", 1 << 30)
+        self.sink = EmbeddedSink(self.spool, self.state, self.store, settings, telemetry)
 
     def books(self) -> dict[str, int]:
         """Return the sink's books; they must balance."""
@@ -86,6 +99,7 @@ async def running(folder: Path, settings: StoreSettings = SETTINGS) -> AsyncIter
         await rig.spool.stop()
         await rig.sink.stop()
         await task
+        rig.state.close()
 
 
 async def until(condition: Callable[[], Awaitable[bool] | bool], secs: float = 15) -> None:
@@ -108,7 +122,7 @@ async def test_soon(tmp_path: Path) -> None:
             await until(lambda: rig.sink.cursor.accepted == total(rig.spool.counts).accepted)
             assert time.monotonic() - started < 1.5
             assert await rig.found() == list(range(n + 1))
-        assert rig.sink.status() == {"state": "ok", "last_error": None}
+        assert rig.sink.status() == {"state": "ok", "last_error": None, "required": True, "last_skip": None}
 
 
 async def test_reopening(tmp_path: Path) -> None:
@@ -175,7 +189,7 @@ async def test_poisoned_document(tmp_path: Path) -> None:
         await rig.sink.drain(10)
         assert await rig.found() == [0, 1, 2, 3, 10, 11]
         assert rig.books() == {"indexed": 6, "dead_letters": 1}
-        (letter,) = rig.letters
+        (letter,) = rig.state.kept
         assert re.fullmatch(r"embedded/0/\d+/3", letter.origin)
         assert letter.index == "ml-audit-2026.11.20"
         assert (letter.letter.reason, letter.letter.data) == ("mapping", poison)
@@ -183,25 +197,33 @@ async def test_poisoned_document(tmp_path: Path) -> None:
         assert rig.sink.status()["state"] == "ok"
 
 
-async def test_dead_letters_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_dead_letters_not_kept(tmp_path: Path) -> None:
     """While a dead letter cannot be kept the sink waits and says so; then it goes on."""
-    room = False
     async with running(tmp_path) as rig:
-        keep = rig.keep
-
-        async def refuse(letters: list[Letter]) -> None:
-            if not room:
-                raise GatewayError("There is no room for dead letters.")
-            await keep(letters)
-
-        monkeypatch.setattr(rig.sink, "_dead_letter", refuse)
+        rig.state.refusing = True
         await rig.spool.append(draft(numbered(0, 2), group(INDEX, ("b", b"{"))))
         await until(lambda: rig.sink.status()["state"] == "retrying")
         assert rig.sink.status()["last_error"] == "There is no room for dead letters."
         assert rig.books() == {"waiting": 3}
-        room = True
+        rig.state.refusing = False
         await until(lambda: rig.sink.status()["state"] == "ok")
         assert rig.books() == {"indexed": 2, "dead_letters": 1}
+
+
+@pytest.mark.waits
+async def test_no_room_for_dead_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At dead_letters.max_bytes it stops and says so; its letters never take more, and with room it goes on."""
+    async with running(tmp_path) as rig:
+        monkeypatch.setattr(rig.state, "_max_letter_bytes", 1000)
+        poison = [(f"{each}", b'{"tenant":"\\ud800","n":%d}' % each) for each in range(20)]
+        await rig.spool.append(draft(group(INDEX, *poison), numbered(100, 2)))
+        await until(lambda: rig.sink.status()["state"] == "stopped")
+        assert "dead_letters.max_bytes" in rig.sink.status()["last_error"]
+        assert rig.state.letter_bytes == 0
+        assert rig.books() == {"waiting": 22}
+        monkeypatch.setattr(rig.state, "_max_letter_bytes", 1 << 20)
+        await until(lambda: rig.sink.status()["state"] == "ok")
+        assert rig.books() == {"indexed": 2, "dead_letters": 20}
 
 
 @pytest.mark.waits

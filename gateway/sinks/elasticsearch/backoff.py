@@ -6,7 +6,7 @@ import random
 
 FIRST_SECS = 0.2
 LONGEST_SECS = 30.0
-LONGEST_HINT_SECS = 600.0
+LONGEST_HINT_SECS = 60.0  # of what a server asks for: who says a day is asked again all the same
 
 
 class Backoff:
@@ -16,12 +16,12 @@ class Backoff:
         self._draw = draw or random.Random()  # noqa: S311 - not a secret
         self._tries = 0
 
-    def next(self, retry_after: float | None = None) -> float:
+    def next(self, retry_after: float = 0.0) -> float:
         """Return the seconds to wait, at least as long as the server asked for."""
         longest: float = min(LONGEST_SECS, FIRST_SECS * 2 ** min(self._tries, 20))
         self._tries += 1
         wait = longest * self._draw.uniform(0.5, 1.0)
-        return max(wait, min(retry_after or 0.0, LONGEST_HINT_SECS))
+        return max(wait, retry_after)
 
     def reset(self) -> None:
         """Begin anew."""

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import orjson
+
 from gateway.spool.books import Cursor
 from gateway.spool.record import Header, Record
 from gateway.spool.segment import Position
-from gateway.spool.state import Letter, Parked
+from gateway.spool.shelf import Letter
+from gateway.spool.state import Parked
 
 
 @dataclass(slots=True)
@@ -18,24 +21,25 @@ class Taken:
 
     header: Header
     after: Position
-    damaged: int
     open: int
     indexed: int = 0
     duplicates: int = 0
     letters: list[Letter] = field(default_factory=list)
     parked: list[Parked] = field(default_factory=list)
+    passed: bool = False  # by the cursor: what still becomes of it counts no more
 
     @property
     def held(self) -> int:
-        """Bytes of documents that wait here to be written to disk."""
-        return sum(len(letter.letter.data) for letter in self.letters) + sum(len(each.document) for each in self.parked)
+        """Bytes of letters and documents that wait here to be written to disk."""
+        return sum(each.cost for each in self.letters) + sum(each.cost for each in self.parked)
 
     def settle(self, cursor: Cursor) -> Cursor:
-        """Return the cursor behind this record."""
+        """Return the cursor behind this record, with what is still open skipped."""
         header = self.header
-        base = cursor.base
+        before = header.accepted - header.documents
+        base, damaged = cursor.base, max(0, before - cursor.accepted)
         if base is None:
-            base = header.accepted - header.documents
+            base, damaged = before, 0
         return cursor.advanced(
             position=self.after,
             sequence=header.sequence,
@@ -44,7 +48,8 @@ class Taken:
             indexed=cursor.indexed + self.indexed,
             duplicates=cursor.duplicates + self.duplicates,
             dead_letters=cursor.dead_letters + len(self.letters),
-            damaged=cursor.damaged + self.damaged,
+            skipped=cursor.skipped + self.open,
+            damaged=cursor.damaged + damaged,
             parked=cursor.parked + len(self.parked),
         )
 
@@ -100,6 +105,12 @@ class Bulk:
         documents = self.documents()
         middle = len(documents) // 2
         return [of_documents(half) for half in (documents[:middle], documents[middle:]) if half]
+
+
+def id_in(action: bytes) -> str:
+    """Return the `_id` that an action line gives its document."""
+    identity: str = orjson.loads(action)["create"]["_id"]
+    return identity
 
 
 def of_documents(documents: list[Document]) -> Bulk:

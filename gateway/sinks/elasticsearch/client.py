@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.errors import GatewayError
 from gateway.settings import Elasticsearch
+from gateway.sinks.elasticsearch.backoff import LONGEST_HINT_SECS
 
 if TYPE_CHECKING:
     from elasticsearch import AsyncElasticsearch
@@ -28,23 +29,25 @@ LONGEST_REASON = 500
 
 
 class Answer(NamedTuple):
-    """What a bulk request came to. ``items`` is None when all were created."""
+    """What a bulk request came to. ``items`` is None when all were created; ``retry_after`` is in seconds."""
 
     items: list[dict[str, Any]] | None
+    retry_after: float = 0.0
 
 
 class RequestFailed(GatewayError):
     """The whole request came to nothing: it can be sent again.
 
-    ``status`` is the HTTP status, None when there was no answer. ``blames_body`` says that
-    Elasticsearch refused what was sent, which might do better in smaller pieces.
+    ``status`` is the HTTP status, None when there was no answer, ``retry_after`` the seconds that the
+    server asks to be left alone, 0 when it does not. ``blames_body`` says that Elasticsearch refused
+    what was sent, which might do better in smaller pieces.
     """
 
     def __init__(
         self,
         message: str,
         status: int | None = None,
-        retry_after: float | None = None,
+        retry_after: float = 0.0,
         *,
         blames_body: bool = False,
     ) -> None:
@@ -93,7 +96,7 @@ def connect(settings: Elasticsearch) -> AsyncElasticsearch:
 async def bulk(client: AsyncElasticsearch, body: bytes, count: int, request_timeout_secs: float) -> Answer:
     """Send a bulk body of ``count`` documents; raise `RequestFailed` when there is no orderly answer to it."""
     shard_ms = int(1000 * min(SHARD_SECS, request_timeout_secs / 2))
-    answer = await request(client, "POST", f"{_BULK}&timeout={shard_ms}ms", body=body, headers=_NDJSON)
+    answer, headers = await _request(client, "POST", f"{_BULK}&timeout={shard_ms}ms", body, _NDJSON)
     if not isinstance(answer, dict) or not isinstance(answer.get("items"), list):
         raise RequestFailed(f"{_ODD}.")
     items = answer["items"]
@@ -105,22 +108,22 @@ async def bulk(client: AsyncElasticsearch, body: bytes, count: int, request_time
     orderly = [each for each in answers if isinstance(each, dict)]
     if len(orderly) != count:
         raise RequestFailed(f"{_ODD}: not every item has an answer.")
-    return Answer(orderly)
+    return Answer(orderly, _seconds(headers.get("retry-after", "")))
 
 
-async def request(
-    client: AsyncElasticsearch,
-    method: str,
-    path: str,
-    *,
-    body: Any = None,
-    headers: dict[str, str] | None = None,
-) -> Any:
+async def request(client: AsyncElasticsearch, method: str, path: str, *, body: Any = None) -> Any:
     """Send a request and return the decoded answer; raise `RequestFailed`, whatever went wrong."""
+    return (await _request(client, method, path, body, _JSON))[0]
+
+
+async def _request(
+    client: AsyncElasticsearch, method: str, path: str, body: Any, headers: dict[str, str]
+) -> tuple[Any, Any]:
+    """Return the decoded answer and its headers."""
     from elasticsearch import ApiError, SerializationError, TransportError, UnsupportedProductError
 
     try:
-        return (await client.perform_request(method, path, headers=headers or _JSON, body=body)).body
+        answer = await client.perform_request(method, path, headers=headers, body=body)
     except UnsupportedProductError:  # before ApiError, of which it is one
         raise RequestFailed(_STRANGER, 0) from None
     except ApiError as error:
@@ -143,16 +146,21 @@ async def request(
         raise RequestFailed(
             f"Elasticsearch gave an answer that cannot be read: {type(error).__name__}: {error}"[:LONGEST_REASON]
         ) from None
+    if answer.meta.headers.get("x-elastic-product") != "Elasticsearch":  # the client looks at the first answer alone
+        raise RequestFailed(_STRANGER, 0)
+    return answer.body, answer.meta.headers
 
 
 def _of_status(status: int, headers: Any, body: Any, call: str) -> RequestFailed:
     error = body.get("error") if isinstance(body, dict) else None
-    spoken = isinstance(error, dict) and bool(error.get("type"))  # by Elasticsearch, not by what stands before it
+    kind = error.get("type") if isinstance(error, dict) else None  # None: said by what stands before Elasticsearch
+    who = "Elasticsearch" if kind or "x-elastic-product" in headers else "What stands before Elasticsearch"
     return RequestFailed(
-        f"Elasticsearch answered {status} to {call}{_reason_of(error)}{_advice(status)}.",
+        f"{who} answered {status} to {call}{_reason_of(error)}{_advice(status)}.",
         status,
         _seconds(headers.get("retry-after", "")),
-        blames_body=status == 413 or (status == 400 and spoken),
+        # The memory that a body needs may be there for half of it.
+        blames_body=status == 413 or (status == 400 and bool(kind)) or kind == "circuit_breaking_exception",
     )
 
 
@@ -170,14 +178,16 @@ def _advice(status: int) -> str:
     return ""
 
 
-def _seconds(retry_after: str) -> float | None:
-    """Return the seconds that a Retry-After header asks for, given as such or as a date."""
-    if retry_after.isdecimal():
-        return float(retry_after)
+def _seconds(retry_after: str) -> float:
+    """Return the seconds that a Retry-After header asks for, given as such or as a date, as far as is sensible."""
     try:
-        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except ValueError:
-        return None
+        if retry_after.isdecimal():
+            asked = float(retry_after)
+        else:
+            asked = parsedate_to_datetime(retry_after).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return 0.0
+    return max(0.0, min(asked, LONGEST_HINT_SECS))
 
 
 def _tls(settings: Elasticsearch) -> ssl.SSLContext:

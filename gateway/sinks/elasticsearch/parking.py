@@ -17,10 +17,20 @@ import structlog
 
 from gateway.settings import Elasticsearch
 from gateway.sinks.elasticsearch.backoff import Backoff
+from gateway.sinks.elasticsearch.bulk import id_in
 from gateway.sinks.elasticsearch.client import RequestFailed
-from gateway.sinks.elasticsearch.sender import Sender, dead_letter, rewritten
-from gateway.sinks.elasticsearch.verdicts import Ruling, Verdict, rule
-from gateway.spool.state import Letter, Parked, State
+from gateway.sinks.elasticsearch.sender import SMALLEST_BULK_BYTES, Sender
+from gateway.sinks.elasticsearch.verdicts import (
+    SAID_LATE,
+    Ruling,
+    Verdict,
+    dead_letter,
+    rewritten,
+    rule,
+    speaks_of_the_index,
+)
+from gateway.spool.shelf import Letter
+from gateway.spool.state import Parked, State
 
 log = structlog.get_logger(__name__)
 FIRST_COUNT = 10  # documents of the first try; each further one takes twice as many
@@ -48,6 +58,7 @@ class Index:
     due: float = 0.0
     count: int = FIRST_COUNT
     backoff: Backoff = field(default_factory=Backoff)
+    others_taken: float | None = None  # since when another index is known to take documents, seconds since 1970
 
 
 class Parking:
@@ -80,7 +91,7 @@ class Parking:
         self.indices = await self._state.run(lambda: self._state.parked_indices(self._name))
         self._known = {index: self._known.get(index) or Index() for index in self.indices}
         for name, index in self._known.items():
-            while time.monotonic() >= index.due and not self._sender.in_trouble:
+            while time.monotonic() >= index.due and not self._sender.holds_off:
                 if await self._try(name, index):
                     index.backoff.reset()
                 else:
@@ -98,10 +109,18 @@ class Parking:
             log.info("No events are put aside any more for these indices.", sink=self._name, indices=over)
         self._told = self._told & self._known.keys() | set(new)
 
-    def _expired(self, name: str, since: float) -> bool:
-        """Whether it is this index alone that has been in trouble for too long."""
-        alone = len(self.indices) == 1 or self._sender.last_success > self.indices[name]
-        return alone and time.time() - since > self._settings.index_retry_secs
+    def _expired(self, name: str, since: float, ruling: Ruling) -> bool:
+        """Whether it is this index alone that has been in trouble for too long, not the cluster."""
+        index = self._known[name]
+        if index.others_taken is None and self._sender.last_success > self.indices[name]:
+            index.others_taken = self._sender.last_success
+        if len(self.indices) == 1 and speaks_of_the_index(ruling):
+            alone_since = since
+        elif index.others_taken is not None:  # after a trouble of all, from when the first of them was out of it
+            alone_since = max(since, index.others_taken)
+        else:
+            return False
+        return time.time() - alone_since > self._settings.index_retry_secs
 
     async def _try(self, name: str, index: Index) -> bool:
         """Send the oldest documents of an index; return whether any of them got its verdict."""
@@ -116,6 +135,7 @@ class Parking:
             rulings = await self._rulings(parked, [each.document for each in parked])
         except RequestFailed as error:  # the cluster's trouble, not the index's
             self._sender.last_error = str(error)
+            index.count = FIRST_COUNT
             return False
         settled = self._settled(name, parked, rulings)
         if settled.documents:
@@ -132,16 +152,24 @@ class Parking:
             elif ruling.verdict is Verdict.DUPLICATE:
                 duplicates += 1
             elif ruling.verdict in (Verdict.REFUSED, Verdict.REPEATED_KEY):
-                letters.append(Letter(each.origin, dead_letter(self._name, "mapping", each.document, ruling), name))
+                letters.append(self._letter(each, "mapping", ruling))
             elif ruling.verdict is Verdict.INDEX_TROUBLE:
                 self._sender.troubled(name, ruling)
-                if not self._expired(name, each.since):
+                if not self._expired(name, each.since, ruling):
                     continue
-                letters.append(Letter(each.origin, dead_letter(self._name, "sink", each.document, ruling), name))
+                letters.append(self._letter(each, "sink", ruling))
             else:
                 continue
             documents.append(each)
+        if indexed or duplicates:
+            self._sender.last_success = time.time()
+        if not any(ruling.type in SAID_LATE for ruling in rulings):
+            self._sender.slow.pop(name, None)
         return Settled(documents, indexed, duplicates, letters)
+
+    def _letter(self, parked: Parked, reason: str, ruling: Ruling) -> Letter:
+        letter = dead_letter(self._name, reason, parked.document, ruling)
+        return Letter(parked.origin, letter, parked.index, id_in(parked.action))
 
     async def _rulings(self, parked: list[Parked], sources: list[bytes]) -> list[Ruling]:
         """Return the ruling on each document; raise `RequestFailed` when none of them is to blame."""
@@ -149,11 +177,11 @@ class Parking:
         try:
             answer = await self._sender.attempt(body, len(parked), {each.index for each in parked})
         except RequestFailed as error:
-            if not error.blames_body:
+            if not error.blames_body or error.status == 429:
                 raise
             if len(parked) == 1:
-                verdict = Verdict.REFUSED if error.status == 413 else Verdict.INDEX_TROUBLE
-                return [Ruling(verdict, "request", str(error))]
+                too_large = error.status == 413 and len(body) > SMALLEST_BULK_BYTES
+                return [Ruling(Verdict.REFUSED if too_large else Verdict.INDEX_TROUBLE, "request", str(error))]
             half = len(parked) // 2
             return [
                 *await self._rulings(parked[:half], sources[:half]),

@@ -6,15 +6,13 @@ An acknowledged event is never dropped, so at `dead_letters.max_bytes` the sink 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
+from gateway.spool.shelf import NO_ROOM
 from gateway.spool.state import State
 from gateway.telemetry import Telemetry
 
 CHECK_SECS = 1.0
-MESSAGE = (
-    "There is no more room for dead letters and parked documents (dead_letters.max_bytes): the sink stops until "
-    "a troubled index takes its documents, or until that limit is raised and the gateway restarted."
-)
 
 
 class Room:
@@ -39,14 +37,17 @@ class Room:
             self._wanting.discard(who)
             return True
         if not self._wanting:
-            self._telemetry.sink_stopped(self._name, MESSAGE)
+            self._telemetry.sink_stopped(self._name, NO_ROOM)
         self._wanting.add(who)
         return False
 
-    async def wait(self, size: int, who: object) -> None:
-        """Reserve ``size`` bytes as soon as there is room for them."""
+    async def wait(self, size: int, who: object, given_up: Callable[[], bool]) -> bool:
+        """Reserve ``size`` bytes as soon as there is room for them; false when they are not wanted any more."""
         while not self.take(size, who):
             await asyncio.sleep(CHECK_SECS)
+            if given_up():
+                return False
+        return True
 
     def forget(self, who: object) -> None:
         """Note that ``who`` waits no more."""

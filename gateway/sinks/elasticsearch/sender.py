@@ -10,18 +10,16 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import orjson
-
 from gateway.settings import Elasticsearch
 from gateway.sinks.elasticsearch.backoff import Backoff
-from gateway.sinks.elasticsearch.bulk import Bulk, Document, Taken, of_documents
+from gateway.sinks.elasticsearch.bulk import Bulk, Document, Taken, id_in, of_documents
 from gateway.sinks.elasticsearch.client import Answer, RequestFailed
 from gateway.sinks.elasticsearch.client import bulk as send_bulk
 from gateway.sinks.elasticsearch.room import Room
 from gateway.sinks.elasticsearch.upkeep import CHECK_SECS, Upkeep
-from gateway.sinks.elasticsearch.verdicts import Ruling, Verdict, rule
-from gateway.spool.record import DeadLetter
-from gateway.spool.state import Letter, Parked
+from gateway.sinks.elasticsearch.verdicts import SAID_LATE, Ruling, Verdict, dead_letter, rewritten, rule
+from gateway.spool.shelf import Letter
+from gateway.spool.state import Parked
 from gateway.telemetry import Telemetry
 from schemas import Registry
 
@@ -70,8 +68,11 @@ class Sender:
         self._backoff = Backoff()
         self._turn = asyncio.Lock()
         self._trouble_since: float | None = None
-        # Bulks of which it is not known yet whether they or the server are at fault.
-        self._disputed: set[Sending] = set()
+        self._not_before = 0.0  # until then the server asked to be left alone
+        # Bulks of which documents, or all of them, are sent again and again.
+        self._repeating: set[Sending] = set()
+        # Indices for which a bulk waits: their documents are put aside unasked, until a parked one is taken.
+        self.slow: dict[str, Ruling] = {}
         self.last_error: str | None = None
         self.last_success = 0.0  # when a document was last taken, seconds since 1970
         self.max_bytes = settings.max_batch_bytes  # less when the server turned out to take less
@@ -82,6 +83,11 @@ class Sender:
         return self._trouble_since is not None
 
     @property
+    def holds_off(self) -> bool:
+        """Whether nothing should be asked that can wait."""
+        return self.in_trouble or time.monotonic() < self._not_before
+
+    @property
     def lifecycle_error(self) -> str | None:
         """Why Elasticsearch will not delete old indices, where it is asked to."""
         return self._upkeep.lifecycle_error
@@ -89,19 +95,32 @@ class Sender:
     @property
     def retrying(self) -> bool:
         """Whether something is sent again and again."""
-        return self.in_trouble or bool(self._disputed)
+        return self.in_trouble or bool(self._repeating)
 
     async def send(self, bulk: Bulk, folder: str) -> None:
         """Return when every document has its verdict, noted in the record it is of."""
         sending = Sending(folder)
-        parts = deque([bulk])
-        del bulk  # what is settled need not stay in memory
         try:
+            parts = deque([await self._without_slow(bulk, sending)])
+            del bulk  # what is settled need not stay in memory
             while parts:
-                parts += await self._again(parts.popleft(), sending)
+                part = parts.popleft()
+                if part.count:
+                    parts += await self._again(part, sending)
         finally:
             self._room.forget(sending)
-            self._disputed.discard(sending)
+            self._repeating.discard(sending)
+
+    async def _without_slow(self, bulk: Bulk, sending: Sending) -> Bulk:
+        """Put aside what is for slow indices, as far as there is room; return the others."""
+        if self.slow.keys().isdisjoint(part.index for part in bulk.parts):
+            return bulk
+        asked = []
+        for each in bulk.documents():
+            ruling = self.slow.get(each.index)
+            if ruling is None or not await self._settle(each, ruling, sending):
+                asked.append(each)
+        return of_documents(asked)
 
     async def _again(self, part: Bulk, sending: Sending) -> list[Bulk]:
         """Send a part; return what has to be sent again."""
@@ -121,7 +140,7 @@ class Sender:
             sending.backoff.reset()
             return []
         self._telemetry.retried(self._name, again.count)
-        await asyncio.sleep(sending.backoff.next())
+        await self._wait(sending.backoff, answer.retry_after)
         return [again]
 
     async def attempt(self, body: bytes, count: int, indices: set[str]) -> Answer:
@@ -133,13 +152,17 @@ class Sender:
         self._telemetry.bulk_sent(self._name, size=len(body), seconds=time.monotonic() - started)
         return answer
 
+    async def ensure(self) -> None:
+        """Return when the templates are in place; raise `RequestFailed`."""
+        await self._upkeep.ensure()
+
     async def look_after(self) -> None:
         """Look after the templates until cancelled, so that trouble is told before an event meets it.
 
         Where the gateway does not manage them nothing is asked: a key may lack the right to anything but writing.
         """
         while self._settings.manage_templates:
-            if not self.in_trouble:  # else a bulk looks
+            if not self.holds_off:  # else a bulk looks
                 await self._insist(self._upkeep.ensure)
             await asyncio.sleep(CHECK_SECS)
 
@@ -160,6 +183,8 @@ class Sender:
         """Ask until there is an orderly answer; raise `RequestFailed` when the body is to blame."""
         while True:
             async with self._turn if self.in_trouble else nullcontext():
+                while (left := self._not_before - time.monotonic()) > 0:
+                    await asyncio.sleep(left)
                 try:
                     answer = await request()
                 except RequestFailed as error:
@@ -172,21 +197,25 @@ class Sender:
 
     async def _smaller(self, part: Bulk, error: RequestFailed, sending: Sending) -> list[Bulk]:
         """Return what to send instead of a body that was refused as a whole."""
-        if error.status == 413:
+        large = part.size > SMALLEST_BULK_BYTES
+        if error.status == 413 and large:
             if part.count > 1:
                 self.max_bytes = max(min(self.max_bytes, part.size // 2), SMALLEST_BULK_BYTES)
                 return part.halves()
             await self._settle(part.documents()[0], Ruling(Verdict.REFUSED, "content_too_long", str(error)), sending)
             return []
+        if error.status == 429 and not large:  # there is no memory for anything
+            await self._pause(error)
+            return [part]
         if part.count == 1 and self.last_success > sending.began:
             # Others are taken, so it is this one; but why is not known, and it may yet change.
             ruling = Ruling(Verdict.INDEX_TROUBLE, "request", str(error))
             if await self._settle(part.documents()[0], ruling, sending):
                 return []
         self.last_error = str(error)
-        self._telemetry.sink_failed(self._name, error.reason, str(error), first=sending not in self._disputed)
-        self._disputed.add(sending)
-        await asyncio.sleep(sending.backoff.next(error.retry_after))
+        self._telemetry.sink_failed(self._name, error.reason, str(error), first=sending not in self._repeating)
+        self._repeating.add(sending)
+        await self._wait(sending.backoff, error.retry_after)
         return part.halves()
 
     async def _rule(self, bulk: Bulk, items: list[dict[str, Any]], sending: Sending) -> Bulk:
@@ -194,8 +223,11 @@ class Sender:
         again: list[Document] = []
         for document, item in zip(bulk.documents(), items, strict=True):
             ruling = rule(item)
+            if ruling.type in SAID_LATE:
+                self.slow[document.index] = ruling
             if ruling.verdict is Verdict.BUSY:
                 self.last_error = f"Elasticsearch is busy ({ruling.type}: {ruling.reason})."
+                self._repeating.add(sending)
                 again.append(document)
             elif ruling.verdict is Verdict.REPEATED_KEY and (written := rewritten(document.source)):
                 sending.originals[document.taken.header.sequence, document.position] = document.source
@@ -207,6 +239,8 @@ class Sender:
     async def _settle(self, document: Document, ruling: Ruling, sending: Sending) -> bool:
         """Note a verdict; false when there is no room to put the document aside, so that it has to go on trying."""
         taken, sequence = document.taken, document.taken.header.sequence
+        if taken.passed:
+            return True
         source = sending.originals.get((sequence, document.position), document.source)
         origin = f"{self._name}/{sending.folder}/{sequence}/{document.position}"
         if ruling.verdict is Verdict.INDEXED:
@@ -217,13 +251,16 @@ class Sender:
             self.last_success = time.time()
         elif ruling.verdict is Verdict.INDEX_TROUBLE:
             reason = self.troubled(document.index, ruling)
-            if not self._room.take(len(source), sending):
+            parked = Parked(origin, document.index, time.time(), document.action, source, reason)
+            if not self._room.take(parked.cost, sending):
                 return False
-            taken.parked.append(Parked(origin, document.index, time.time(), document.action, source, reason))
+            taken.parked.append(parked)
         else:
-            await self._room.wait(len(source), sending)
-            letter = dead_letter(self._name, "mapping", source, ruling)
-            taken.letters.append(Letter(origin, letter, document.index))
+            dead = dead_letter(self._name, "mapping", source, ruling)
+            letter = Letter(origin, dead, document.index, id_in(document.action))
+            if not await self._room.wait(letter.cost, sending, lambda: taken.passed):
+                return True
+            taken.letters.append(letter)
         self._close(taken, 1)
         return True
 
@@ -239,26 +276,21 @@ class Sender:
         self._upkeep.recheck()
         self.last_error = str(error)
         self._telemetry.sink_failed(self._name, error.reason, str(error), first=first)
-        await asyncio.sleep(self._backoff.next(error.retry_after))
+        await self._wait(self._backoff, error.retry_after)
+
+    async def _wait(self, backoff: Backoff, retry_after: float) -> None:
+        """Wait before the next try; what the server asks for holds for everybody."""
+        secs, now = backoff.next(retry_after), time.monotonic()
+        self._not_before = max(self._not_before, now + retry_after)
+        try:
+            await asyncio.sleep(secs)
+        except asyncio.CancelledError:
+            if backoff is self._backoff:  # a bulk that is given up: whoever is next waits instead
+                self._not_before = max(self._not_before, now + secs)
+            raise
 
     def _works(self) -> None:
         if self._trouble_since is not None:
             self._telemetry.sink_recovered(self._name, time.monotonic() - self._trouble_since)
             self._trouble_since = None
             self._backoff.reset()
-
-
-def dead_letter(sink: str, reason: str, source: bytes, ruling: Ruling) -> DeadLetter:
-    """Return the dead letter of a document that a sink could not place."""
-    return DeadLetter(
-        time.time(), sink, "", None, reason, "$", ruling.type or reason, ruling.reason, source, len(source)
-    )
-
-
-def rewritten(source: bytes) -> bytes | None:
-    """Return a document written once more, without repeated keys; None when that changes nothing."""
-    try:
-        written = orjson.dumps(orjson.loads(source))
-    except ValueError:
-        return None
-    return None if written == source else written

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -19,12 +18,17 @@ import structlog
 from gateway.settings import Elasticsearch
 from gateway.sinks.elasticsearch.bulk import Batcher, Bulk, Taken
 from gateway.sinks.elasticsearch.client import connect
-from gateway.sinks.elasticsearch.parking import Parking, Settled
+from gateway.sinks.elasticsearch.parking import Parking
+from gateway.sinks.elasticsearch.progress import Progress
 from gateway.sinks.elasticsearch.retention import Retention
-from gateway.sinks.elasticsearch.room import MESSAGE as ROOM_MESSAGE
 from gateway.sinks.elasticsearch.room import Room
 from gateway.sinks.elasticsearch.sender import Sender
-from gateway.spool.reader import Item
+from gateway.sinks.elasticsearch.trial import Trial
+from gateway.sinks.skipping import Skipping
+from gateway.spool.books import Cursor
+from gateway.spool.reader import Item, Reader
+from gateway.spool.segment import Position
+from gateway.spool.shelf import NO_ROOM
 from gateway.spool.spool import Spool
 from gateway.spool.state import State
 from gateway.telemetry import Telemetry
@@ -57,21 +61,19 @@ class ElasticsearchSink:
         self._telemetry = telemetry
         self._state = state
         self._settings = settings
-        self._on_the_way: deque[Taken] = deque()
-        self._in_flight: set[asyncio.Task[None]] = set()
+        self._in_flight: dict[asyncio.Task[None], list[Taken]] = {}
         self._slots = asyncio.Semaphore(settings.max_in_flight)
         self._settled = asyncio.Event()
-        self._writing = asyncio.Lock()
         self._draining = asyncio.Event()
         self._finished = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._failure: str | None = None
+        self._disk: dict[str, str] = {}  # what does not work here, reading or writing, and why
         self.client = connect(settings)
         self._room = Room(self.name, state, telemetry)
         self._sender = Sender(
             self.name, self.client, settings, prefix, registry, self._room, telemetry, self._settled.set
         )
-        self._parking = Parking(self.name, settings, state, self._sender, self._count_parked)
         self._retention: Retention | None = None
         if settings.retention_days is not None and not settings.ilm:
             self._retention = Retention(self.client, prefix, registry.indices, settings.retention_days)
@@ -80,15 +82,30 @@ class ElasticsearchSink:
         if known is not None and spool.outlives(known):
             log.warning("The spool was replaced: the sink begins with its oldest record.", sink=self.name)
             known = None
-        self.cursor = known or spool.new_cursor()
+        cursor = known or spool.new_cursor()
+        self._progress = Progress(self.name, spool, state, self._room, telemetry, cursor)
+        self._parking = Parking(self.name, settings, state, self._sender, self._progress.count_parked)
         self._reader = spool.reader(self.name, known)
+        self._trial = Trial(self.client, settings, prefix, registry)
+        self._skipping = Skipping(self.name, spool, self._skip, required=settings.required)
+
+    @property
+    def cursor(self) -> Cursor:
+        """How far this sink has come, as it is on disk."""
+        return self._progress.cursor
 
     async def start(self) -> None:
         """Nothing local is needed; whether the server answers is found out while it runs."""
 
     async def run(self) -> None:
         """Take events until cancelled, drained or stopped."""
-        parts = (self._feed(), self._parking.run(), self._commit_loop(), self._sender.look_after())
+        parts = (
+            self._feed(),
+            self._parking.run(),
+            self._commit_loop(),
+            self._sender.look_after(),
+            self._skipping.run(),
+        )
         self._tasks = [self._begin(each) for each in parts]
         if self._retention is not None:
             self._tasks.append(self._begin(self._retention.run()))
@@ -98,7 +115,7 @@ class ElasticsearchSink:
             if self._in_flight:
                 await asyncio.wait(self._in_flight)
             with suppress(sqlite3.Error):  # tried once more by `stop`
-                await self._commit()
+                await self._progress.commit()
         finally:
             feeding.cancel()  # it would go on by itself
             self._finished.set()
@@ -117,18 +134,27 @@ class ElasticsearchSink:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
         with suppress(sqlite3.Error):
-            await self._commit()
+            await self._progress.commit()
         await self.client.close()
+
+    async def trial(self, documents: list[tuple[str, bytes]]) -> list[str | None]:
+        """Return for each index name and document None, or why Elasticsearch would not take it now.
+
+        Raises `RequestFailed` when it cannot be known.
+        """
+        await self._sender.ensure()
+        return await self._trial.run(documents)
 
     def status(self) -> dict[str, Any]:
         """Return how the sink does."""
         sender = self._sender
         parked = self.cursor.parked
         stopped = self._room.lacking or self._failure
-        state = "stopped" if stopped else "retrying" if sender.retrying or parked else "ok"
+        state = "stopped" if stopped else "retrying" if self._disk or sender.retrying or parked else "ok"
         troubles = (
             self._failure,
-            ROOM_MESSAGE if self._room.lacking else None,
+            *self._disk.values(),
+            NO_ROOM if self._room.lacking else None,
             sender.last_error if state == "retrying" else None,
             sender.lifecycle_error,
             sender.last_error,  # of trouble that is over
@@ -137,6 +163,7 @@ class ElasticsearchSink:
         return {
             "state": state,
             "last_error": next(filter(None, troubles), None),
+            **self._skipping.status(),
             "in_flight": len(self._in_flight),
             "parked": parked,
             "troubled_indices": sorted(self._parking.indices) if parked else [],
@@ -150,6 +177,8 @@ class ElasticsearchSink:
         while True:
             items = await self._read()
             for item in items:
+                if item.after <= self.cursor.position:
+                    continue  # skipped meanwhile
                 if not batcher:
                     deadline = time.monotonic() + self._settings.flush_after_secs
                 batcher.max_bytes = min(batcher.max_bytes, self._sender.max_bytes)
@@ -167,36 +196,63 @@ class ElasticsearchSink:
 
     async def _read(self) -> list[Item]:
         while True:
+            began = self._reader.position
+            if began < self.cursor.position:
+                began = self._go_on()
             try:
-                return await asyncio.to_thread(self._reader.read, self._spool.end, READ_BYTES)
+                items = await asyncio.to_thread(self._reader.read, self._spool.end, READ_BYTES)
             except OSError as error:
-                log.error("The spool cannot be read, trying again.", sink=self.name, error=str(error))
+                self._disk["read"] = f"The spool cannot be read ({error}), trying again."
+                log.error(self._disk["read"], sink=self.name)
                 await asyncio.sleep(STATE_RETRY_SECS)
+                continue
+            self._disk.pop("read", None)
+            if began >= self.cursor.position:
+                return items
+            self._go_on()  # skipped meanwhile: what was read may lie behind the place
+
+    def _go_on(self) -> Position:
+        """Read from the cursor on: what is before it was skipped, and may be gone."""
+        cursor = self.cursor
+        self._reader = Reader(self._spool.folder, cursor.position, cursor.accepted, cursor.sequence)
+        return cursor.position
 
     async def _keep_bounded(self) -> None:
         """Wait while too much waits behind a record that is not settled."""
-        while len(self._on_the_way) > MAX_ON_THE_WAY or self._room.reserved > MAX_HELD_BYTES:
+        while len(self._progress) > MAX_ON_THE_WAY or self._room.reserved > MAX_HELD_BYTES:
             if self._batcher:  # it may be what all the others wait for
                 await self._dispatch(self._batcher.flush())
             await asyncio.sleep(PAUSE_SECS)
 
     def _take(self, item: Item) -> Taken:
         header = item.record.header
-        taken = Taken(header, item.after, item.damaged, open=header.documents)
-        self._on_the_way.append(taken)
+        taken = Taken(header, item.after, open=header.documents)
+        self._progress.add(taken)
         if not taken.open:
             self._settled.set()
         return taken
 
+    async def _skip(self, place: Cursor) -> int:
+        """Give up what lies before a place, also what is on its way."""
+        await self._progress.skip(place)
+        for task, records in list(self._in_flight.items()):
+            if all(taken.passed for taken in records):
+                task.cancel()
+        return self.cursor.skipped
+
     async def _dispatch(self, bulk: Bulk) -> None:
         """Send a bulk as soon as there is a slot; return then, not when it is done."""
         await self._slots.acquire()
+        records = [part.taken for part in bulk.parts]
+        if all(taken.passed for taken in records):  # skipped meanwhile
+            self._slots.release()
+            return
         task = self._begin(self._sender.send(bulk, self._spool.name))
-        self._in_flight.add(task)
+        self._in_flight[task] = records
         task.add_done_callback(self._sent)
 
     def _sent(self, task: asyncio.Task[None]) -> None:
-        self._in_flight.discard(task)
+        del self._in_flight[task]
         self._slots.release()
 
     def _begin(self, part: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -227,59 +283,12 @@ class ElasticsearchSink:
             await self._settled.wait()
             self._settled.clear()
             try:
-                await self._commit()
+                await self._progress.commit()
             except sqlite3.Error as error:
-                log.error("The cursor cannot be written, trying again.", sink=self.name, error=str(error))
+                self._disk["write"] = f"The cursor cannot be written into state.sqlite3 ({error}), trying again."
+                log.error(self._disk["write"], sink=self.name)
                 self._settled.set()
                 await asyncio.sleep(STATE_RETRY_SECS)
+            else:
+                self._disk.pop("write", None)
             await asyncio.sleep(COMMIT_SECS)
-
-    async def _commit(self) -> None:
-        """Move the cursor over the records at the front that are settled."""
-        await self._undisturbed(self._move)
-
-    async def _move(self) -> None:
-        done: list[Taken] = []
-        cursor = self.cursor
-        for taken in self._on_the_way:
-            if taken.open:
-                break
-            cursor = taken.settle(cursor)
-            done.append(taken)
-        if not done:
-            return
-        folder = self._spool.name
-        letters = [letter for taken in done for letter in taken.letters]
-        parked = [each for taken in done for each in taken.parked]
-        await self._state.run(lambda: self._state.commit(self.name, folder, cursor, letters, parked))
-        if letters:
-            self._telemetry.dead_lettered(self.name, len(letters), letters[0].index, letters[0].letter.message)
-        self._room.release(sum(taken.held for taken in done))
-        for _ in done:
-            self._on_the_way.popleft()
-        self.cursor = cursor
-        self._spool.release(self.name, cursor.position)
-
-    async def _count_parked(self, settled: Settled) -> None:
-        """Let parked documents go that got their verdict."""
-        await self._undisturbed(lambda: self._unpark(settled))
-
-    async def _unpark(self, settled: Settled) -> None:
-        cursor = self.cursor.advanced(
-            indexed=self.cursor.indexed + settled.indexed,
-            duplicates=self.cursor.duplicates + settled.duplicates,
-            dead_letters=self.cursor.dead_letters + len(settled.letters),
-            parked=self.cursor.parked - len(settled.documents),
-        )
-        folder = self._spool.name
-        await self._state.run(lambda: self._state.unpark(self.name, folder, settled.documents, cursor, settled.letters))
-        self.cursor = cursor
-
-    async def _undisturbed(self, change: Callable[[], Awaitable[None]]) -> None:
-        """Finish a change of cursor and disk, one at a time, also when the caller is cancelled meanwhile."""
-
-        async def alone() -> None:
-            async with self._writing:
-                await change()
-
-        await asyncio.shield(asyncio.create_task(alone()))

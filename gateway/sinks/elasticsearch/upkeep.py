@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 CHECK_SECS = 60
+MOST_KNOWN = 10_000
 
 
 class Upkeep:
@@ -39,6 +40,7 @@ class Upkeep:
         self._settings = settings
         # What lies in the spool may have been named under an earlier setting of events.index_prefix.
         self._prefixes = {prefix}
+        self._known: set[str] = set()
         self._registry = registry
         self._telemetry = telemetry
         self._turn = asyncio.Lock()
@@ -48,11 +50,19 @@ class Upkeep:
         self.lifecycle_error: str | None = None
 
     def cover(self, indices: Iterable[str]) -> None:
-        """Reckon with daily indices of these names; of a kind that is gone nobody knows the template."""
-        found = {prefix for prefix, base in map(self._registry.split, indices) if base is not None}
-        if not self._prefixes.issuperset(found):
-            self._prefixes |= found
-            self.recheck()
+        """Reckon with daily indices of these names; of a kind that is gone nobody knows the template.
+
+        A name that is new may be an index that is not there yet: Elasticsearch makes it from the template
+        of that moment, so this one is not trusted to be still there since the last look.
+        """
+        new = set(indices) - self._known
+        if not new:
+            return
+        if len(self._known) > MOST_KNOWN:
+            self._known.clear()
+        self._known |= new
+        self._prefixes |= {prefix for prefix, base in map(self._registry.split, new) if base is not None}
+        self.recheck()
 
     def recheck(self) -> None:
         """Look before the next document: what answers then may be another, empty server."""

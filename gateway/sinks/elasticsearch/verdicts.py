@@ -6,8 +6,13 @@ The one table: an answer is final only when it speaks of the document itself.
 from __future__ import annotations
 
 import re
+import time
 from enum import Enum
 from typing import Any, NamedTuple
+
+import orjson
+
+from gateway.spool.record import DeadLetter
 
 MOST_REASONS = 5
 LONGEST_REASON = 400
@@ -58,6 +63,10 @@ _ABOUT_A_FIELD = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+# `request`: a whole body was refused for one document while others were taken.
+_ABOUT_THE_INDEX = {"index_closed_exception", "request"}
+# Said only after waiting for the index; what else the bulk holds has waited with it.
+SAID_LATE = {"unavailable_shards_exception", "process_cluster_event_timeout_exception"}
 _BRACKETS = re.compile(r"\[[^\[\]]*\]")
 _REPEATED_KEY = re.compile(r"duplicate (field|key)", re.IGNORECASE)
 
@@ -74,6 +83,29 @@ def rule(item: dict[str, Any]) -> Ruling:
         error = {"reason": str(error)}
     kind, reason = str(error.get("type", "")), _reason(error)
     return Ruling(_verdict(status, kind, reason), kind, reason)
+
+
+def speaks_of_the_index(ruling: Ruling) -> bool:
+    """Whether an index's trouble is its own, and not one of disks, limits or privileges that others share."""
+    if ruling.type == "cluster_block_exception":  # of the cluster, or set by Elasticsearch when a disk is full?
+        return ruling.reason.startswith("index [") and "FORBIDDEN" in ruling.reason
+    return ruling.type in _ABOUT_THE_INDEX
+
+
+def dead_letter(sink: str, reason: str, source: bytes, ruling: Ruling) -> DeadLetter:
+    """Return the dead letter of a document that a sink could not place."""
+    return DeadLetter(
+        time.time(), sink, "", None, reason, "$", ruling.type or reason, ruling.reason, source, len(source)
+    )
+
+
+def rewritten(source: bytes) -> bytes | None:
+    """Return a document written once more, without repeated keys; None when that changes nothing."""
+    try:
+        written = orjson.dumps(orjson.loads(source))
+    except ValueError:
+        return None
+    return None if written == source else written
 
 
 def _verdict(status: Any, kind: str, reason: str) -> Verdict:

@@ -20,6 +20,7 @@ from gateway.spool.record import Counts, Documents, Draft
 from gateway.spool.spool import Spool
 from gateway.spool.state import State
 from gateway.telemetry import Telemetry
+from tests.spool.building import letters_in
 
 GIB = 1 << 30
 DAY = "2024.01.15"
@@ -68,6 +69,8 @@ async def until(condition: Callable[[], Any], secs: float = 20) -> None:
 class Rig:
     """A sink that runs, and what it stands on."""
 
+    limits = SpoolSettings(min_free_bytes=0)
+
     def __init__(self, folder: Path, settings: Elasticsearch, prefix: str, max_letter_bytes: int) -> None:
         self._folder = folder
         self._settings = settings
@@ -78,7 +81,7 @@ class Rig:
         """Open the folder and let the sink run."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self.state = State(self._folder / "state.sqlite3", self._max_letter_bytes)
-        self.spool = Spool(self._folder / "spool" / "0", SpoolSettings(min_free_bytes=0), lambda **_: None)
+        self.spool = Spool(self._folder / "spool" / "0", self.limits, lambda **_: None)
         self.telemetry = Telemetry()
         self.sink = ElasticsearchSink(self.spool, self.state, self._settings, self._prefix, self.telemetry)
         self.spool.attached()
@@ -122,7 +125,7 @@ class Rig:
 
     async def letters(self) -> list[dict[str, Any]]:
         """The dead letters, oldest first."""
-        return list(reversed(await self.state.run(lambda: self.state.list_letters(1000))))
+        return await letters_in(self.state)
 
 
 @asynccontextmanager

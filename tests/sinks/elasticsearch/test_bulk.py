@@ -7,7 +7,8 @@ from gateway.sinks.elasticsearch.bulk import Batcher, Bulk, Taken
 from gateway.spool.books import Cursor
 from gateway.spool.record import DeadLetter, Record, encode
 from gateway.spool.segment import Position, parse
-from gateway.spool.state import Letter, Parked
+from gateway.spool.shelf import Letter
+from gateway.spool.state import Parked
 from tests.sinks.elasticsearch.running import Doc, draft
 
 documents = st.builds(
@@ -29,7 +30,7 @@ def record(documents: list[Doc], sequence: int = 1) -> Record:
 
 def taken(of: Record) -> Taken:
     """Return a record on its way."""
-    return Taken(of.header, Position(), 0, open=of.header.documents)
+    return Taken(of.header, Position(), open=of.header.documents)
 
 
 def batched(given_records: list[Record], max_bytes: int, max_events: int) -> list[Bulk]:
@@ -101,8 +102,8 @@ def test_a_record_settles_into_the_books() -> None:
     header = record([Doc("1", b"{}")] * 6).header._replace(accepted=16, documents=6)
     letter = Letter("o", DeadLetter(0, "e", "", None, "mapping", "$", "r", "m", b"12345", 5), "i")
     parked = Parked("o", "i", 0, b"{}", b"1234567", "r")
-    settled = Taken(header, Position(3, 4), 2, 0, indexed=3, duplicates=1, letters=[letter], parked=[parked])
-    assert settled.held == 12
+    settled = Taken(header, Position(3, 4), 0, indexed=3, duplicates=1, letters=[letter], parked=[parked])
+    assert settled.held == letter.cost + parked.cost
     assert settled.settle(Cursor(accepted=8, base=8)) == Cursor(
         Position(3, 4), 1, 16, 8, indexed=3, duplicates=1, dead_letters=1, damaged=2, parked=1
     )

@@ -10,6 +10,7 @@ import trustme
 
 from gateway.errors import GatewayError
 from gateway.settings import Elasticsearch
+from gateway.sinks.elasticsearch.backoff import LONGEST_HINT_SECS
 from gateway.sinks.elasticsearch.client import RequestFailed, bulk, connect, request
 from tests.sinks.elasticsearch.odd_server import OddServer, page, status
 from tests.sinks.elasticsearch.running import docs, running
@@ -48,6 +49,35 @@ async def test_addresses(url: str, host: str, port: int, path: str) -> None:
     [node] = client.transport.node_pool.all()
     await client.close()
     assert (node.config.host, node.config.port, node.config.path_prefix) == (host, port, path)
+
+
+@pytest.mark.parametrize(
+    ("asked", "secs"),
+    [
+        ("", 0),
+        ("0", 0),
+        ("7", 7),
+        ("86400", LONGEST_HINT_SECS),
+        ("9" * 400, LONGEST_HINT_SECS),
+        ("-3", 0),
+        ("1.5", 0),
+        ("soon", 0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST_HINT_SECS),
+        ("Mon, 01 Jan 0001 00:00:00 -0000", 0),
+        ("Wed, 99 Oct 2015 07:28:00 GMT", 0),
+    ],
+)
+async def test_retry_after(asked: str, secs: float, odd: OddServer) -> None:
+    """What a server asks for is taken as far as it can be understood, and never for more than a minute."""
+    client = connect(Elasticsearch(urls=(odd.url,)))
+    odd.always = status(429, retry_after=asked)
+    try:
+        with pytest.raises(RequestFailed) as caught:
+            await bulk(client, b"", 0, 1)
+    finally:
+        await client.close()
+    assert caught.value.retry_after == secs
 
 
 async def test_api_key(odd: OddServer) -> None:

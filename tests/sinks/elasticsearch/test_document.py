@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gateway.settings import DeadLetters, Elasticsearch
 from gateway.sinks.elasticsearch import backoff, client
-from gateway.sinks.elasticsearch.room import MESSAGE
+from gateway.spool.shelf import NO_ROOM
 from schemas import BUILT_IN
 
 TEXT = (Path(__file__).parents[3] / "docs" / "elasticsearch.md").read_text()
@@ -28,10 +28,10 @@ def test_settings_are_those_there_are() -> None:
     assert {name for pair in named for name in pair if name} <= set(Elasticsearch.model_fields)
     assert Elasticsearch().index_retry_secs == 3600
     assert "max_bytes" in DeadLetters.model_fields
-    assert (backoff.FIRST_SECS, backoff.LONGEST_SECS, backoff.LONGEST_HINT_SECS) == (0.2, 30, 600)
+    assert (backoff.FIRST_SECS, backoff.LONGEST_SECS, backoff.LONGEST_HINT_SECS) == (0.2, 30, 60)
     assert client.SHARD_SECS == 10
     template = BUILT_IN.index_template(
         "ml-metrics", pattern="", shards=1, auto_expand_replicas="", refresh_interval="", version=1
     )
     assert template["priority"] == 200
-    assert "no more room" in MESSAGE
+    assert "no more room" in NO_ROOM

@@ -83,6 +83,81 @@ async def test_dead_letters_after_the_time(node: EsClient, tmp_path: Path) -> No
     }
 
 
+FULL = {
+    "status": 429,
+    "error": {
+        "type": "cluster_block_exception",
+        "reason": "index [x] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark, index has "
+        "read-only-allow-delete block];",
+    },
+}
+NOWHERE = {"status": 503, "error": {"type": "unavailable_shards_exception", "reason": "primary shard is not active"}}
+NO_MORE_SHARDS = {
+    "status": 400,
+    "error": {"type": "validation_exception", "reason": "this action would add [2] shards"},
+}
+
+
+@pytest.mark.parametrize("trouble", [FULL, NOWHERE, NO_MORE_SHARDS])
+async def test_the_only_index_there_is(trouble: dict[str, Any], odd: OddServer, tmp_path: Path) -> None:
+    """With traffic to one index, what may be the trouble of all is not given up; once another is taken it is."""
+    odd.item = lambda name, _: trouble if name.startswith(SHUT) else None
+    async with running(tmp_path, odd.url, index_retry_secs=0.5) as rig:
+        await rig.append(docs(5, index=SHUT))
+        await until(lambda: rig.status["parked"] == 5)
+        seen = len(odd.bulks)
+        await asyncio.sleep(1)
+        await until(lambda: len(odd.bulks) > seen + 3)
+        assert (rig.status["parked"], rig.books["dead_letters"]) == (5, 0)
+        await rig.append(docs(5, index=OPEN))
+        await until(lambda: rig.books["dead_letters"] == 5)
+        assert rig.books["indexed"] == 5
+
+
+async def test_the_only_index_is_closed(odd: OddServer, tmp_path: Path) -> None:
+    """What somebody did to an index itself is its own trouble, also where there is traffic to no other."""
+    odd.item = lambda *_: CLOSED
+    async with running(tmp_path, odd.url, index_retry_secs=0.2) as rig:
+        await rig.append(docs(5, index=SHUT))
+        await until(lambda: rig.books["dead_letters"] == 5)
+
+
+async def test_the_first_out_of_a_trouble_of_all(odd: OddServer, tmp_path: Path) -> None:
+    """When all indices were in trouble for long, and one is out of it first, the others are not given up for that."""
+    troubled = {SHUT, OPEN}
+    odd.item = lambda name, _: NOWHERE if name.rpartition("-")[0] in troubled else None
+    async with running(tmp_path, odd.url, index_retry_secs=2) as rig:
+        await rig.append([*docs(5, index=SHUT), *docs(5, index=OPEN)])
+        await until(lambda: rig.status["parked"] == 10)
+        await asyncio.sleep(2.5)
+        troubled.discard(OPEN)
+        await until(lambda: rig.books["indexed"] == 5)
+        await asyncio.sleep(0.5)
+        troubled.clear()
+        assert (await rig.settled())["indexed"] == 10
+
+
+async def test_a_slow_index_is_not_asked_with_the_others(odd: OddServer, tmp_path: Path) -> None:
+    """An index for which Elasticsearch waits makes the others wait once; then it is asked alone, until it takes one."""
+    nowhere = True
+    odd.item = lambda name, _: NOWHERE if nowhere and name.startswith(SHUT) else None
+    async with running(tmp_path, odd.url, flush_after_secs=0.01) as rig:
+        await rig.append([*docs(5, index=SHUT), *docs(5, index=OPEN)])
+        await until(lambda: rig.status["parked"] == 5)
+        seen = len(odd.bulks)
+        for start in range(5, 50, 5):
+            await rig.append([*docs(5, index=SHUT, start=start), *docs(5, index=OPEN, start=start)])
+            await asyncio.sleep(0.05)
+        await until(lambda: rig.status["parked"] == 50)
+        assert not [each for each in odd.bulks[seen:] if SHUT.encode() in each.body and OPEN.encode() in each.body]
+        nowhere = False
+        assert (await rig.settled())["indexed"] == 100
+        seen = len(odd.bulks)
+        await rig.append([*docs(5, index=SHUT, start=50), *docs(5, index=OPEN, start=50)])
+        await rig.settled()
+        assert len(odd.bulks) == seen + 1
+
+
 async def test_trouble_of_all_is_not_given_up(odd: OddServer, tmp_path: Path) -> None:
     """When no index takes documents it is the cluster: after whatever time there are no dead letters."""
     shut = True

@@ -194,7 +194,7 @@ async def test_what_waits_behind_a_stuck_record_is_bounded(
         for start in range(100, 100 + 60):
             await rig.append(docs(1, start=start, pad=10_000))
             await asyncio.sleep(0.01)
-        way = rig.sink._on_the_way
+        way = rig.sink._progress._on_the_way
         await until(lambda: len(way) > 20)
         await asyncio.sleep(0.3)
         assert len(way) < 61

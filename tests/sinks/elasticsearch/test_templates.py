@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.settings import Elasticsearch
+from gateway.sinks.elasticsearch import upkeep
 from gateway.sinks.elasticsearch.client import RequestFailed, connect
 from gateway.sinks.elasticsearch.templates import MANAGED_BY, Outcome, apply, wanted
 from gateway.sinks.elasticsearch.upkeep import Upkeep
@@ -141,7 +142,8 @@ async def test_checked_again_after_trouble(odd: OddServer, tmp_path: Path) -> No
         await rig.settled()
     order = ["bulk" if "_bulk" in each.path else each.method for each in odd.requests]
     puts = ["PUT"] * len(BUILT_IN.indices)
-    assert order == ["GET", *puts, "bulk", "bulk", "GET", *puts, "bulk"]
+    look = ["GET", *puts]  # this server keeps none
+    assert order == [*look, *look, "bulk", "bulk", *look, "bulk"]  # at the start, for a new index, after trouble
 
 
 async def test_not_managed_means_not_asked(odd: OddServer, tmp_path: Path) -> None:
@@ -196,7 +198,32 @@ async def test_an_index_of_no_known_kind(odd: OddServer, tmp_path: Path) -> None
         await rig.append(docs(3, index="p-ml-sensors-2024.01.15"))
         assert (await rig.settled())["indexed"] == 3
     put = [each.path.rpartition("/")[2] for each in odd.requests if each.method == "PUT"]
-    assert sorted(put) == sorted(f"{MANAGED_BY}-p-{index}" for index in BUILT_IN.indices)
+    assert set(put) == {f"{MANAGED_BY}-p-{index}" for index in BUILT_IN.indices}
+
+
+async def test_deleted_while_it_runs(node: EsClient, tmp_path: Path) -> None:
+    """Templates that somebody deletes are put back before the first document of an index that is not there yet."""
+    templates = f"/_index_template/{MANAGED_BY}-{node.prefix}*"
+    async with running(tmp_path, node.url, prefix=node.prefix) as rig:
+        for number, day in enumerate(("14", "15", "16"), 1):
+            await rig.append(docs(3, node.prefix, f"ml-metrics-2024.01.{day}"))
+            assert (await rig.settled())["indexed"] == 3 * number
+            node.delete(templates)
+        assert node.http.get(templates).json() == {"index_templates": []}
+    for index in node.indices():
+        assert node.get(f"/{index}/_mapping")[index]["mappings"]["_meta"]["managed_by"] == MANAGED_BY
+    assert len(node.indices()) == 3
+
+
+async def test_as_many_days_as_may_be(odd: OddServer) -> None:
+    """However many indices there were, the names that are remembered stay few."""
+    settings = Elasticsearch(urls=(odd.url,))
+    client = connect(settings)
+    each = Upkeep(client, settings, "", BUILT_IN, Telemetry())
+    for number in range(3 * upkeep.MOST_KNOWN):
+        each.cover({f"ml-metrics-{number}"})
+    await client.close()
+    assert len(each._known) <= upkeep.MOST_KNOWN + 1
 
 
 async def test_trouble_while_they_are_looked_at(odd: OddServer) -> None:

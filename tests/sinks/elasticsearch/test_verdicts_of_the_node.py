@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.sinks.elasticsearch.verdicts import Ruling, Verdict, rule
+from gateway.sinks.elasticsearch.verdicts import Ruling, Verdict, rule, speaks_of_the_index
 from tests.elasticsearch_node.client import EsClient
 from tests.elasticsearch_node.node import ElasticsearchNode
 
@@ -121,7 +121,9 @@ def test_a_field_that_has_become_something_else(es: EsClient, index: str) -> Non
 def test_a_block_is_the_indexs_trouble(block: str, es: EsClient, index: str) -> None:
     """A blocked index loses no document."""
     es.put(f"/{index}/_settings", {f"index.blocks.{block}": True})
-    assert create(es, index, b'{"k":"a"}')[0].verdict is Verdict.INDEX_TROUBLE
+    ruling = create(es, index, b'{"k":"a"}')[0]
+    assert ruling.verdict is Verdict.INDEX_TROUBLE
+    assert speaks_of_the_index(ruling) is (block != "read_only_allow_delete")  # which a full disk sets
     es.put(f"/{index}/_settings", {f"index.blocks.{block}": None})
     assert create(es, index, b'{"k":"a"}')[0].verdict is Verdict.INDEXED
 
@@ -129,7 +131,9 @@ def test_a_block_is_the_indexs_trouble(block: str, es: EsClient, index: str) -> 
 def test_closed(es: EsClient, index: str) -> None:
     """A closed index loses no document."""
     es.post(f"/{index}/_close")
-    assert create(es, index, b'{"k":"a"}')[0].verdict is Verdict.INDEX_TROUBLE
+    ruling = create(es, index, b'{"k":"a"}')[0]
+    assert ruling.verdict is Verdict.INDEX_TROUBLE
+    assert speaks_of_the_index(ruling)
 
 
 @pytest.mark.parametrize("kind", ["default_pipeline", "final_pipeline"])
@@ -174,7 +178,9 @@ def test_troubles_of_the_whole_node(elasticsearch_node: ElasticsearchNode) -> No
         ):
             create(es, "elsewhere", b'{"a":1}')  # one shard is in use
             es.put("/_cluster/settings", {"persistent": settings})
-            assert create(es, "t-own-fresh", b'{"a":1}')[0].verdict is Verdict.INDEX_TROUBLE, settings
+            ruling = create(es, "t-own-fresh", b'{"a":1}')[0]
+            assert ruling.verdict is Verdict.INDEX_TROUBLE, settings
+            assert not speaks_of_the_index(ruling)
             es.put("/_cluster/settings", {"persistent": dict.fromkeys(settings)})
         assert create(es, "t-own-fresh", b'{"a":1}')[0].verdict is Verdict.INDEXED
         assert create(es, "T-Own", b'{"a":1}')[0].verdict is Verdict.INDEX_TROUBLE

@@ -130,8 +130,8 @@ async def test_too_large_a_bulk_is_halved(odd: OddServer, tmp_path: Path) -> Non
 @pytest.mark.usefixtures("quick")
 async def test_too_large_a_document_is_a_dead_letter(odd: OddServer, tmp_path: Path) -> None:
     """A single document that is too large for the server becomes a dead letter; its neighbours are indexed once."""
-    odd.max_bytes = 20_000
-    [large] = docs(1, start=5, pad=30_000)
+    odd.max_bytes = 70_000
+    [large] = docs(1, start=5, pad=80_000)
     async with running(tmp_path, odd.url) as rig:
         await rig.append([*docs(5), large, *docs(5, start=6)])
         books = await rig.settled()
@@ -139,6 +139,19 @@ async def test_too_large_a_document_is_a_dead_letter(odd: OddServer, tmp_path: P
     assert (books["indexed"], books["duplicates"], books["dead_letters"]) == (10, 0, 1)
     assert (letter["reason"], letter["data"]) == ("mapping", large.source)
     assert "413" in letter["message"]
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_proxy_that_finds_everything_too_large(odd: OddServer, tmp_path: Path) -> None:
+    """A 413 for small documents says nothing of them: none becomes a dead letter, and all are there in the end."""
+    odd.always = page(413)
+    async with running(tmp_path, odd.url) as rig:
+        await rig.append(docs(100, pad=2000))
+        await until(lambda: len(odd.bulks) > 20)
+        assert (rig.status["state"], rig.status["parked"], rig.books["waiting"]) == ("retrying", 0, 100)
+        odd.always = None
+        books = await rig.settled()
+    assert (books["indexed"], books["dead_letters"]) == (100, 0)
 
 
 @pytest.mark.usefixtures("quick")

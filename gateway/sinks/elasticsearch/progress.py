@@ -1,0 +1,97 @@
+"""How far the sink has come: its cursor, and the records behind it on their way. Keeps promises 3, 6 and 10."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from gateway.sinks.elasticsearch.bulk import Taken
+from gateway.sinks.elasticsearch.parking import Settled
+from gateway.sinks.elasticsearch.room import Room
+from gateway.spool.books import Cursor
+from gateway.spool.spool import Spool
+from gateway.spool.state import State
+from gateway.telemetry import Telemetry
+
+
+class Progress:
+    """Moves the cursor, in memory as on disk; each move is one transaction with what it counts."""
+
+    def __init__(self, name: str, spool: Spool, state: State, room: Room, telemetry: Telemetry, cursor: Cursor) -> None:
+        self._name = name
+        self._spool = spool
+        self._state = state
+        self._room = room
+        self._telemetry = telemetry
+        self._on_the_way: deque[Taken] = deque()
+        self._writing = asyncio.Lock()
+        self.cursor = cursor
+
+    def __len__(self) -> int:
+        """Records on their way."""
+        return len(self._on_the_way)
+
+    def add(self, taken: Taken) -> None:
+        """Put a record on its way, behind those that are."""
+        self._on_the_way.append(taken)
+
+    async def commit(self) -> None:
+        """Move the cursor over the records at the front that are settled; raise sqlite3.Error."""
+        await self._undisturbed(self._move)
+
+    async def skip(self, place: Cursor) -> None:
+        """Move the cursor to a place at least; what has no verdict before it is skipped. Raises sqlite3.Error."""
+        await self._undisturbed(lambda: self._move(place))
+
+    async def count_parked(self, settled: Settled) -> None:
+        """Let parked documents go that got their verdict; raise sqlite3.Error."""
+        await self._undisturbed(lambda: self._unpark(settled))
+
+    async def _move(self, place: Cursor | None = None) -> None:
+        done: list[Taken] = []
+        cursor = self.cursor
+        for taken in self._on_the_way:
+            if taken.open and (place is None or taken.after > place.position):
+                break
+            cursor = taken.settle(cursor)
+            done.append(taken)
+        if place is not None:
+            cursor = cursor.skipped_to(place)
+        if cursor is self.cursor:
+            return
+        folder = self._spool.name
+        letters = [letter for taken in done for letter in taken.letters]
+        parked = [each for taken in done for each in taken.parked]
+        await self._state.run(lambda: self._state.commit(self._name, folder, cursor, letters, parked))
+        if letters:
+            self._telemetry.dead_lettered(self._name, len(letters), letters[0].index, letters[0].letter.message)
+        # More than those counted, when records before the place were read meanwhile.
+        while self._on_the_way and self._on_the_way[0].after <= cursor.position:
+            taken = self._on_the_way.popleft()
+            taken.passed = True
+            self._room.release(taken.held)
+        self.cursor = cursor
+        self._spool.release(self._name, cursor.position)
+
+    async def _unpark(self, settled: Settled) -> None:
+        cursor = self.cursor.advanced(
+            indexed=self.cursor.indexed + settled.indexed,
+            duplicates=self.cursor.duplicates + settled.duplicates,
+            dead_letters=self.cursor.dead_letters + len(settled.letters),
+            parked=self.cursor.parked - len(settled.documents),
+        )
+        folder = self._spool.name
+        await self._state.run(
+            lambda: self._state.unpark(self._name, folder, settled.documents, cursor, settled.letters)
+        )
+        self.cursor = cursor
+
+    async def _undisturbed(self, change: Callable[[], Awaitable[None]]) -> None:
+        """Finish a change of cursor and disk, one at a time, also when the caller is cancelled meanwhile."""
+
+        async def alone() -> None:
+            async with self._writing:
+                await change()
+
+        await asyncio.shield(asyncio.create_task(alone()))
