@@ -1,12 +1,17 @@
 """What tests of every room share: a real Elasticsearch, the gateway as a process, free ports."""
 
+import inspect
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import CodeType
+from typing import Any
 
 import httpx
 import pytest
+from blockbuster import BlockBuster
 
 from tests.elasticsearch_node.client import EsClient, new_prefix
 from tests.elasticsearch_node.cluster import ElasticsearchCluster
@@ -17,6 +22,8 @@ from tests.gateway_process import GatewayFactory
 ELASTICSEARCH_FIXTURES = {"elasticsearch_url", "es", "elasticsearch_node", "elasticsearch_cluster", "next_es"}
 WAITING = Path(__file__).parent / "sinks" / "elasticsearch"
 PROCESS_FIXTURES = {"gateway"}
+TESTS = str(Path(__file__).parent) + os.sep
+GATEWAY = str(Path(__file__).parents[1] / "gateway") + os.sep
 _why_skipped = pytest.StashKey[str]()
 
 
@@ -145,6 +152,38 @@ def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[GatewayF
     factory = GatewayFactory(tmp_path)
     yield factory
     factory.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_blocks_the_event_loop() -> Iterator[None]:
+    """Where the gateway waits for disk, a lock or a program on the event loop, which holds up everybody, it fails."""
+    buster = BlockBuster("gateway")
+    for function in buster.functions.values():
+        function.can_block_predicate = partial(_may_block, function.can_block_predicate)
+    # At the stop a thread ends that has nothing left to do; at the start of a sink the head of one record is read.
+    buster.functions["threading.Lock.acquire"].can_block_in("gateway/spool/spool.py", "stop")
+    buster.functions["io.BufferedReader.read"].can_block_in("gateway/spool/spool.py", "_mark_oldest")
+    # A mistake of ours is told with its source lines.
+    buster.functions["os.stat"].can_block_in("rich/traceback.py", "_render_stack")
+    buster.activate()
+    yield
+    buster.deactivate()
+
+
+def _may_block(known: Callable[..., bool], *args: Any, **kwargs: Any) -> bool:
+    """Whether it is a test itself that calls something that blocks, such as the opening of files before the start."""
+    if known(*args, **kwargs):
+        return True
+    called: CodeType | None = None
+    frame = inspect.currentframe()
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename.startswith(GATEWAY):
+            called = code
+        elif code.co_filename.startswith(TESTS) and code.co_filename != __file__:
+            return called is None or not called.co_flags & inspect.CO_COROUTINE
+        frame = frame.f_back
+    return False
 
 
 @pytest.fixture(scope="session")

@@ -53,6 +53,7 @@ class Gateway:
             self.config_file.write_text(text, encoding="utf-8")
         self.env = {"GATEWAY_TCP__PORT": str(free_port()), "GATEWAY_HTTP__PORT": str(free_port())}
         self.env.update(env or {})
+        self.program = [sys.executable, "-m", "gateway"]
         self.args = list(args)
         self.log = self.folder / "output.txt"
         # No connection is kept, so that none outlives the process it led to.
@@ -99,7 +100,7 @@ class Gateway:
         """Start the process; ``wait_ready`` says when it serves."""
         if self.running:
             raise GatewayError("the gateway runs already")
-        command = [sys.executable, "-m", "gateway", "serve", "--data-dir", str(self.data_dir)]
+        command = [*self.program, "serve", "--data-dir", str(self.data_dir)]
         if self.config_file is not None:
             command += ["--config", str(self.config_file)]
         with self.log.open("ab") as log:

@@ -21,14 +21,14 @@ from tests.elasticsearch_node.ports import free_port
 from tests.gateway_process import ROOT, Gateway, GatewayFactory
 from tests.programs import need
 
-OURS = [DOCS / f"{name}.md" for name in ("settings", "events", "api", "operating", "troubleshooting")]
+OURS = [DOCS / f"{name}.md" for name in ("settings", "events", "api", "client", "operating", "troubleshooting")]
 # Commands that cannot be run by a test, and why.
 NOT_RUN = {
     "systemctl": "it is about the machine's own services",
     "docker": "an image cannot be built here",
 }
 # What shows in the store or in the books a moment after it was taken.
-LOOKS = re.compile(r"/v1/(search|aggregate|export)|/status|/metrics|sqlite3")
+LOOKS = re.compile(r"/v1/(search|aggregate|export)|/status|/metrics|dead-letters")
 PROMETHEUS = "yaml prometheus"
 FILES = {"elasticsearch.yml", "store.duckdb"}
 HARMS = re.compile(r"\b(rm|mv|cp|dd|tar|docker run|systemctl|DELETE)\b")

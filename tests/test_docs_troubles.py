@@ -21,6 +21,8 @@ from tests.elasticsearch_node.client import EsClient
 from tests.elasticsearch_node.node import ElasticsearchNode
 from tests.elasticsearch_node.ports import free_port
 from tests.gateway_process import Gateway, GatewayFactory
+from tests.misbehaving_proxy import MisbehavingProxy, page, refuse_items
+from tests.misbehaving_proxy import status as proxys
 from tests.programs import need
 from tests.sinks.elasticsearch.odd_server import OddServer, Reply, status
 
@@ -158,6 +160,8 @@ def test_no_room(gateway: GatewayFactory) -> None:
     large = b'{"model_name":"m","note":"%s"}' % (b"x" * 1_000_000)
     answers = [post(full, large) for _ in range(6)]
     check("429: the spool is full", "\n".join(answers) + heard(full, "The spool is full"))
+    full.restart(env={"GATEWAY_STORE__ENABLED": "true", "GATEWAY_ELASTICSEARCH__REQUIRED": "false"})
+    check("A sink skips events", heard(full, "it skips events"))
     nearly = gateway(env={"GATEWAY_SPOOL__MIN_FREE_BYTES": str(1 << 60)}, ready=False)
     nearly.wait_output("Ctrl-C stops")
     check("429: the disk is nearly full", post(nearly))
@@ -204,6 +208,28 @@ def test_damage_on_disk(gateway: GatewayFactory) -> None:
     running.restart(env={"ELASTICSEARCH_URL": ""})
     check("A sink's place is dropped", heard(running, "no longer"))
     check("Damaged bytes", heard(running, "damaged: they"))
+
+
+def test_damaged_files(gateway: GatewayFactory) -> None:
+    """The dead letters' file, the store's, and a file of the spool that somebody deleted."""
+    running = gateway(env={"GATEWAY_SPOOL__SEGMENT_BYTES": "65536", "GATEWAY_DRAIN_TIMEOUT_SECS": "0.1"})
+    post(running)
+    running.wait_until(lambda now: now["books"]["sinks"]["embedded"]["indexed"] == 1)
+    running.stop()
+    state, store = running.data_dir / "state.sqlite3", running.data_dir / "store.duckdb"
+    state.write_bytes(state.read_bytes()[:4096] + bytes(20_000))
+    sound = store.read_bytes()
+    store.write_bytes(b"none" * 5000)
+    running.restart()
+    check("The state is damaged", heard(running, "set aside"))
+    status = running.wait_until(lambda now: now["sinks"]["embedded"]["state"] == "retrying")
+    check("The embedded store cannot be opened", status["sinks"]["embedded"]["last_error"])
+    for _ in range(6):
+        post(running, b'{"model_name":"m","note":"%s"}' % (b"x" * 40_000))
+    sorted((running.data_dir / "spool" / "0").iterdir())[2].unlink()
+    store.rename(store.with_suffix(".damaged"))
+    store.write_bytes(sound)
+    check("Documents are missing in the spool", heard(running, "are missing", 40))
 
 
 @pytest.mark.elasticsearch
@@ -281,6 +307,33 @@ async def test_elasticsearch_says_no(number: int, gateway: GatewayFactory) -> No
         check("Elasticsearch answered 401", said)
     else:
         check("Elasticsearch answered 403", f"{said}\n{read_only}")
+
+
+def last_error(running: Gateway, sentence: str) -> str:
+    """Return the sink's last error once it holds a sentence."""
+
+    def text(now: dict[str, Any]) -> str:
+        return now["sinks"]["elasticsearch"]["last_error"] or ""
+
+    return text(running.wait_until(lambda now: sentence in text(now)))
+
+
+def test_elasticsearch_is_busy(gateway: GatewayFactory, es: EsClient) -> None:
+    """429 for items and for the whole, and what a load balancer says."""
+    busy = {"status": 429, "error": {"type": "es_rejected_execution_exception", "reason": "rejected execution"}}
+    said = []
+    with MisbehavingProxy(es.url) as through:
+        running = gateway(env={**NOWHERE, "ELASTICSEARCH_URL": through.url, "GATEWAY_EVENTS__INDEX_PREFIX": es.prefix})
+        for act, sentence in (
+            (refuse_items("items", 1.0, busy), "is busy"),
+            (proxys(429, "circuit_breaking_exception", "Data too large"), "circuit_breaking_exception"),
+            (page(502), "What stands before"),
+        ):
+            through.misbehave(act)
+            post(running)
+            said.append(last_error(running, sentence))
+        running.kill()
+    check("Elasticsearch is busy", "\n".join(said))
 
 
 def test_no_elasticsearch(gateway: GatewayFactory) -> None:

@@ -22,6 +22,7 @@ SEEN = {
         " http.tls.client_ca"
     ),
     f"{HERE}/test_sources.py::test_bounds_of_tcp": "tcp.max_line_bytes tcp.max_connections",
+    f"{HERE}/test_sources.py::test_key_required": "tcp.key_required",
     f"{HERE}/test_sources.py::test_bounds_of_http": (
         "http.max_body_bytes http.max_header_bytes http.header_timeout_secs http.body_timeout_secs"
         " http.idle_timeout_secs http.max_connections http.api_keys"
@@ -41,6 +42,10 @@ SEEN = {
     "tests/end_to_end/test_operations.py::test_the_log_file_is_json_and_rotates": "log.file log.max_bytes log.keep",
     f"{HERE}/test_storage.py::test_drain_timeout_secs": "drain_timeout_secs",
     f"{HERE}/test_storage.py::test_store_beside_elasticsearch": "elasticsearch.urls store.enabled store.retention_days",
+    "tests/promises/test_one_sink_never_stops_another.py::test_an_optional_elasticsearch_is_away": (
+        "elasticsearch.required"
+    ),
+    "tests/promises/test_one_sink_never_stops_another.py::test_an_optional_store_is_broken": "store.required",
     f"{HERE}/test_storage.py::test_engine_of_the_store": "store.memory_limit store.threads",
     f"{ES}/test_client.py::test_api_key": "elasticsearch.api_key",
     f"{ES}/test_client.py::test_basic": "elasticsearch.username elasticsearch.password",

@@ -70,6 +70,19 @@ def test_the_makefile_has_the_word(command: str) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
+def test_the_client_example_sends(gateway: GatewayFactory) -> None:
+    """Pasted into Python it stores its events, and each is acknowledged before it ends."""
+    running = gateway()
+    program, *_ = README.blocks("python")
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    text = program.text.replace("Client()", f"Client(port={running.tcp_port})")
+    ended = subprocess.run(
+        [sys.executable, "-c", text], env=env, capture_output=True, text=True, timeout=30, check=True
+    )
+    assert (ended.stdout, ended.stderr) == ("", "")
+    assert running.status()["books"]["accepted"] == 10
+
+
 def test_the_settings_example_is_sound(tmp_path: Path) -> None:
     """The README's gateway.yaml is accepted."""
     (example,) = README.blocks("yaml")
@@ -83,7 +96,7 @@ def test_the_settings_example_is_sound(tmp_path: Path) -> None:
 
 def test_the_enricher_example_works_with_one_file_and_two_lines(tmp_path: Path) -> None:
     """The README's fifth enricher, added as it says, adds its field to a stored document."""
-    example, lines = README.blocks("python")
+    _, example, lines = README.blocks("python")
     first, _, code = example.text.partition("\n")
     name = first.removeprefix("# ")
     copy = tmp_path / "copy"

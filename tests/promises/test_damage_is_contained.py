@@ -25,6 +25,7 @@ from tests.spool.building import (
     everything,
     files,
     flip,
+    letters_in,
     names,
     offsets_of_records,
     rest,
@@ -229,8 +230,7 @@ async def test_damage_is_set_aside_and_reported_once(tmp_path: Path) -> None:
             await state.run(lambda: state.forget("dead_letters"))
             await LetterBox(spool, state).catch_up()
 
-    rows = await state.run(lambda: state.list_letters(10))
-    assert [row["data"] for row in rows] == [b"three", b"one"]
+    assert [row["data"] for row in await letters_in(state)] == [b"one", b"three"]
     assert [content] == [each.read_bytes() for each in damaged_files(spool.folder)]
     ((level, documents, letters),) = [(each["log_level"], each["documents"], each["dead_letters"]) for each in logs]
     assert (level, documents, letters) == ("error", 1, 1)

@@ -213,12 +213,13 @@ def test_a_kill_while_the_dead_letters_are_brought_up_to_date(old: Path, tmp_pat
     """Killed at any moment of it, the file is of one version or the next; the next start ends it, nothing is lost."""
     with closing(sqlite3.connect(old / "state.sqlite3")) as db:
         db.execute(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400000)"
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000)"
             " INSERT INTO letters SELECT NULL, 'made/' || i, i, 'tcp', 'peer', NULL, 'schema', '$.f' || (i % 50),"
             " 'rule ' || (i % 7), 'message', x'00ff', 2, NULL FROM n"
         )
         db.commit()
-        rows = db.execute("SELECT * FROM letters ORDER BY id").fetchall()
+        names = ",".join(row[1] for row in db.execute("PRAGMA table_info(letters)"))
+        rows = db.execute(f"SELECT {names} FROM letters ORDER BY id").fetchall()
 
     def start(file: Path) -> subprocess.Popen[bytes]:
         script = (
@@ -250,11 +251,12 @@ def test_a_kill_while_the_dead_letters_are_brought_up_to_date(old: Path, tmp_pat
         with closing(sqlite3.connect(file)) as db:
             ((version,),) = db.execute("PRAGMA user_version").fetchall()
             indices = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE tbl_name = 'letters'")}
-        assert ("letters_by_rule" in indices, "letters_by_reason" in indices) == (version == 2, version == 1)
+        assert ("letters_by_rule" in indices, "letters_by_reason" in indices) == (version >= 2, version == 1)
         versions.append(version)
         assert start(file).wait() == 0
         with closing(sqlite3.connect(file)) as db:
             assert db.execute("PRAGMA user_version").fetchall() == [(state.VERSION,)]
             assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-            assert db.execute("SELECT * FROM letters ORDER BY id").fetchall() == rows
+            assert db.execute(f"SELECT {names} FROM letters ORDER BY id").fetchall() == rows
+            assert db.execute("SELECT DISTINCT events, bytes_kept FROM letters").fetchall() == [(1, 1)]
     assert 1 in versions, "no kill came before the end"

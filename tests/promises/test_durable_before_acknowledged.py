@@ -79,6 +79,13 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
         yield Disk(patch)
 
 
+async def over(spool: Spool) -> None:
+    """Wait until the spool has found out that it can write again."""
+    async with asyncio.timeout(5):
+        while spool.failure:
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.anyio
 async def test_each_append_returns_behind_its_own_sync(tmp_path: Path, disk: Disk) -> None:
     """When an append returns its bytes were in the file before a sync began that has succeeded."""
@@ -213,6 +220,7 @@ async def test_failing_twice_refuses_that_group_alone(
         assert spool.failure is not None
         assert str(tmp_path / "0") in spool.failure
 
+        await over(spool)
         await spool.append(draft("d"))
         assert None is spool.failure
         assert [*before, "d"] == names(everything(spool.folder, spool.end))
@@ -231,9 +239,7 @@ async def test_a_failure_ends_without_a_sender(tmp_path: Path, disk: Disk) -> No
             await spool.append(draft("a"))
         assert spool.failure
 
-        async with asyncio.timeout(5):
-            while spool.failure:
-                await asyncio.sleep(0.01)
+        await over(spool)
         assert names(everything(spool.folder, spool.end)) == []
 
 
