@@ -50,13 +50,13 @@ async def test_pipelined() -> None:
     assert intake.lines == bodies
 
 
-@pytest.mark.parametrize("headers", [{}, {"connection": "close"}], ids=["client closes", "server closes"])
-async def test_nothing_is_left_of_a_connection(headers: dict[str, str]) -> None:
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+async def test_nothing_is_left_of_a_connection(connection: str) -> None:
     """A connection that ended is forgotten, timers and all."""
     async with serving(FakeIntake()) as server:
         async with connected(server.port) as client:
             (open_now,) = map(weakref.ref, server._server.server_state.connections)
-            assert (await client.post(**headers)).status == 200
+            assert (await client.post(connection=connection)).status == 200
         while server.connections:
             await asyncio.sleep(0.01)
         gc.collect()
