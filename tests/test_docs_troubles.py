@@ -80,9 +80,10 @@ def ended(running: Gateway) -> str:
 
 def test_every_sentence_is_caused() -> None:
     """No heading of the document has sentences that no test here causes."""
+    printed = {"See the dead letters"}  # by a command of the document: tests/test_docs.py compares it
     with_sentences = {heading for heading in re.findall(r"^### (.*)$", TEXT.text, re.MULTILINE) if sentences(heading)}
     caused = set(re.findall(r'^ +check\(\s*"([^"]+)"', Path(__file__).read_text(encoding="utf-8"), re.MULTILINE))
-    assert with_sentences == caused
+    assert with_sentences - printed == caused
 
 
 def test_the_wrong_port(gateway: GatewayFactory) -> None:

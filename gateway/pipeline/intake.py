@@ -9,8 +9,13 @@ from typing import Protocol
 from gateway.pipeline.block import Block, Receipt
 from gateway.pipeline.digest import Digest, Digestion
 from gateway.pipeline.turns import TURNS
+from gateway.room import Room
 from gateway.spool.record import Draft
 from gateway.telemetry import Telemetry
+
+# An event costs about a kilobyte beyond its bytes while it is worked on, however small it is.
+EVENTS_AT_ONCE = 100_000
+FREE_EVENTS = 1000  # of a block: such a block waits for nobody
 
 
 class Intake(Protocol):
@@ -39,10 +44,18 @@ class Door:
         self._digest = digest
         self._append = append
         self._telemetry = telemetry
+        self._room = Room(EVENTS_AT_ONCE)
         self.full = full
 
     async def accept(self, block: Block) -> Receipt:
         """Return when the block is on disk."""
+        async with self._room.share() as share:
+            events = sum(line.count(b"{") for line in block.lines)  # or somewhat more
+            if events > FREE_EVENTS:
+                await share.reach(events)
+            return await self._accept(block)
+
+    async def _accept(self, block: Block) -> Receipt:
         work = self._digest.block(block, time.time())
         await TURNS.take(_steps(work), block.peer)
         draft = work.draft()

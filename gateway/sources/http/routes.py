@@ -16,7 +16,7 @@ from gateway.pipeline.turns import TURNS
 from gateway.settings import Http
 from gateway.sources.http.body import ENCODINGS, BodyError, decompress, split, too_large
 from gateway.sources.http.limits import RateLimit
-from gateway.sources.room import Room, Share
+from gateway.room import Room, Share
 from gateway.telemetry import Telemetry
 
 MAX_ERRORS = 100

@@ -19,6 +19,7 @@ from gateway.sources.tcp.shared import Shared
 log = structlog.get_logger(__name__)
 NAME = "tcp"
 AHEAD_BYTES = 512 * 1024
+LINE_BYTES = 64  # that a line costs in memory beyond its own
 HELLO_SECS = 10  # for the first line, where a key is required
 UNREAD_BYTES = 16 * 1024  # of acknowledgements: whoever leaves more unread is not read from
 SEND_BYTES = 64 * 1024  # what the system holds of them besides
@@ -157,7 +158,7 @@ class Connection(asyncio.BufferedProtocol):
                 broken = [each._replace(line=each.line - 1) for each in broken]
         if not lines:
             return
-        size = max(size, sum(map(len, lines)))  # a line's beginning came before
+        size = max(size, sum(map(len, lines))) + LINE_BYTES * len(lines)  # a line's beginning came before
         base = len(self._lines)
         self._lines += lines
         self._broken += [each._replace(line=base + each.line) for each in broken] if base else broken

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gateway.sources.room import Room
+from gateway.room import Room
 
 FREE_BYTES = 16 * 1024  # of an unfinished line: the part that waits for nobody
 LINE_SECS = 60  # for the sender to finish a line that has room

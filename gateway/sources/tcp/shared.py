@@ -12,7 +12,7 @@ from gateway.errors import SpoolFull, SpoolUnavailable, Stopping
 from gateway.pipeline.block import Block, Receipt
 from gateway.pipeline.intake import Intake
 from gateway.settings import Tcp
-from gateway.sources.room import Room
+from gateway.room import Room
 from gateway.telemetry import Telemetry
 
 if TYPE_CHECKING:

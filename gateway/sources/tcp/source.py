@@ -17,7 +17,7 @@ from gateway.access import Keys
 from gateway.errors import GatewayError
 from gateway.pipeline.intake import Intake
 from gateway.settings import Tcp
-from gateway.sources.listening import listen, tls_context
+from gateway.sources.listening import BACKLOG, listen, tls_context
 from gateway.sources.tcp.connection import NAME, Connection
 from gateway.sources.tcp.shared import Shared
 from gateway.telemetry import Telemetry
@@ -58,11 +58,13 @@ class TcpSource:
     async def start(self) -> None:
         """Begin to accept."""
         loop = asyncio.get_running_loop()
-        self._servers.append(await loop.create_server(lambda: Connection(self._shared), sock=self._plain))
+        server = await loop.create_server(lambda: Connection(self._shared), sock=self._plain, backlog=BACKLOG)
+        self._servers.append(server)
         if self._secure is not None:
             server = await loop.create_server(
                 lambda: Connection(self._shared),
                 sock=self._secure,
+                backlog=BACKLOG,
                 ssl=self._context,
                 ssl_handshake_timeout=HANDSHAKE_SECS,
             )

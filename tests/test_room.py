@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.sources.room import Room, Share
+from gateway.room import Room, Share
 
 
 async def take(room: Room, size: int, order: list[int], hold: asyncio.Event) -> None:

@@ -9,7 +9,7 @@ from types import TracebackType
 
 
 class Room:
-    """So many bytes for all together."""
+    """So much for all together, in bytes or whatever else costs memory."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
