@@ -13,10 +13,10 @@ from gateway.errors import LimitReached, SpoolFull, SpoolUnavailable, Stopping
 from gateway.pipeline.block import Block, Receipt
 from gateway.pipeline.intake import Intake
 from gateway.pipeline.turns import TURNS
+from gateway.room import Room, Share
 from gateway.settings import Http
 from gateway.sources.http.body import ENCODINGS, BodyError, decompress, split, too_large
 from gateway.sources.http.limits import RateLimit
-from gateway.room import Room, Share
 from gateway.telemetry import Telemetry
 
 MAX_ERRORS = 100

@@ -11,8 +11,8 @@ from gateway.access import Keys
 from gateway.errors import SpoolFull, SpoolUnavailable, Stopping
 from gateway.pipeline.block import Block, Receipt
 from gateway.pipeline.intake import Intake
-from gateway.settings import Tcp
 from gateway.room import Room
+from gateway.settings import Tcp
 from gateway.telemetry import Telemetry
 
 if TYPE_CHECKING:
