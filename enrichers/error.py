@@ -63,7 +63,7 @@ DEFAULT_PATTERNS: Mapping[str, str] = MappingProxyType(
 """Tried in this order: what names its cause exactly comes before what only names a family."""
 
 # A message may be a megabyte; a traceback names its error in the first or in the last lines.
-_READ_CHARACTERS = 2048
+_READ_CHARACTERS = 1024
 
 
 def error(*, patterns: Mapping[str, str] = DEFAULT_PATTERNS) -> Enricher:

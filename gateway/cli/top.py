@@ -160,7 +160,8 @@ def _spool(now: Status) -> Text:
     spool = now["spool"]
     line = Text()
     line.append("SPOOL ", "bold")
-    line.append(f"{_size(spool['bytes'])} on disk, the oldest event waits {_duration(spool['oldest_secs'])}")
+    line.append(f"{_size(spool['bytes'])} of {_size(spool['max_bytes'])} on disk, ")
+    line.append(f"the oldest event waits {_duration(spool['oldest_secs'])}")
     if trouble := spool["failure"] or spool["full"]:
         line.append(f"\n{trouble}", "bold red")
     return line

@@ -78,6 +78,7 @@ class Overview(Collector):
             "sources": sources,
             "spool": {
                 "bytes": spool.bytes,
+                "max_bytes": spool.max_bytes,
                 "segments": spool.segments,
                 "oldest_secs": round(spool.oldest_secs(), 1),
                 "full": spool.full(),

@@ -27,6 +27,11 @@ class LineFramer:
         """How many bytes of an unfinished line are held."""
         return len(self._tail)
 
+    @property
+    def skips(self) -> bool:
+        """Whether it is within a line that is too long."""
+        return self._skipped > 0
+
     def feed(self, data: bytes) -> tuple[list[bytes], list[Broken]]:
         """Return the lines that ``data`` completes, without their line ends."""
         broken: list[Broken] = []

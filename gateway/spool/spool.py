@@ -48,6 +48,7 @@ class Spool:
         """Open the folder; raise OSError or `FormatVersionError`. Blocks."""
         self._settings = settings
         self._observe = observe
+        self.max_bytes = settings.max_bytes
         self._segment_bytes = min(settings.segment_bytes, settings.max_bytes // 8)
         self._appender = Appender(folder, self._segment_bytes, lambda text: log.warning(text))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
@@ -89,10 +90,9 @@ class Spool:
         """Return why nothing can be taken now, naming limit and setting; None when there is room."""
         slowest, held = self.slowest(), self.bytes + self._waiting_bytes
         # When nobody needs anything any more the last file may be as large as it is: the next write closes it.
-        limit = self._settings.max_bytes
-        if held >= limit and (slowest or not self._needs or self._waiting_bytes >= limit):
+        if held >= self.max_bytes and (slowest or not self._needs or self._waiting_bytes >= self.max_bytes):
             return (
-                f"The spool holds {held} bytes, its limit is {limit} (spool.max_bytes); "
+                f"The spool holds {held} bytes, its limit is {self.max_bytes} (spool.max_bytes); "
                 f"it waits for {slowest or 'its sinks'}."
             )
         free = self._free_bytes - self._waiting_bytes
@@ -219,7 +219,7 @@ class Spool:
     def place_to_skip(self, name: str) -> Position | None:
         """Return up to where a reader has to skip, a segment before any sender would wait; None when it need not."""
         sizes = {**self._closed, self.end.segment: self.end.offset}
-        excess = self._waiting_bytes + self.bytes - self._settings.max_bytes
+        excess = self._waiting_bytes + self.bytes - self.max_bytes
         lack = self._waiting_bytes + self._settings.min_free_bytes - self._free_bytes
         found = first_place(name, dict(self._needs), sizes, excess, lack, ahead=self._segment_bytes)
         return None if self._stopped else found

@@ -116,7 +116,7 @@ def test_one_frame(gateway: GatewayFactory, arguments: tuple[str, ...]) -> None:
     assert row(text, "tcp")[1:4] == ["0", "1,501", "1"]
     assert row(text, "http")[2:4] == ["1", "0"]
     assert row(text, "embedded") == ["embedded", "0", "1,501", "0", "ok"]
-    assert re.search(r"SPOOL \d+\.\d KiB on disk, the oldest event waits 0\.0 s", text)
+    assert re.search(r"SPOOL \d+\.\d KiB of 10\.0 GiB on disk, the oldest event waits 0\.0 s", text)
 
 
 def test_a_sink_in_trouble(gateway: GatewayFactory) -> None:

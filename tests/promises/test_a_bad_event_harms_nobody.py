@@ -243,10 +243,11 @@ def hostile(sort: str, running: Gateway) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-# Not kept yet by an object of 10 MiB, a hundred thousand keys, a message of a megabyte.
-@pytest.mark.xfail(reason="some hostile clients still slow an honest one by more than a factor of two", strict=False)
+ALLOWED_SECS = 0.01  # what the hostile process, the disk and the store cost on two cores, whatever the gateway does
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("sort", SORTS)
 def test_one_hostile_client_slows_nobody(gateway: GatewayFactory, sort: str) -> None:
     """While a hostile client works, an honest one waits not twice as long as while it rests."""
@@ -255,19 +256,15 @@ def test_one_hostile_client_slows_nobody(gateway: GatewayFactory, sort: str) -> 
     alone: list[float] = []
     beside: list[float] = []
     with hostile(sort, running) as client:
-        for turn in range(12):  # in turns, since what else this machine does changes too
+        for turn in range(8):  # in turns, since what else this machine does changes too
             beside += latencies(running, 40)
             client.send_signal(signal.SIGSTOP)
-            time.sleep(1.5)
+            time.sleep(1)
             alone += latencies(running, 40)
             client.send_signal(signal.SIGCONT)
             time.sleep(0.3)
-            ratio = statistics.median(beside) / statistics.median(alone)
-            if ratio < 1.8 and turn > 2:
+            slowed = statistics.median(beside), statistics.median(alone)
+            if turn > 0 and slowed[0] < max(1.8 * slowed[1], slowed[1] + 0.8 * ALLOWED_SECS):
                 break
-    # On two cores the hostile process alone, and what it makes the disk and the store do, cost some milliseconds.
-    assert ratio < 2 or statistics.median(beside) - statistics.median(alone) < 0.01, (
-        statistics.median(alone),
-        statistics.median(beside),
-    )
+    assert slowed[0] < max(2 * slowed[1], slowed[1] + ALLOWED_SECS)
     books.settled(running, 120)

@@ -24,6 +24,7 @@ HELLO_SECS = 10  # for the first line, where a key is required
 UNREAD_BYTES = 16 * 1024  # of acknowledgements: whoever leaves more unread is not read from
 SEND_BYTES = 64 * 1024  # what the system holds of them besides
 LINGER_SECS = 30  # for the sender to read what it was told last
+REST_SECS = 0.01  # between two reads of what is thrown away: whoever sends that must not keep the machine busy
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -31,7 +32,7 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_acked", "_ahead", "_broken", "_choked", "_cut", "_ended", "_eof", "_first", "_framer", "_lines", "_long",
-        "_lost", "_peer", "_reading", "_shared", "_tenant", "_timer", "_transport", "speaks", "task",
+        "_lost", "_peer", "_reading", "_rests", "_shared", "_tenant", "_timer", "_transport", "speaks", "task",
     )  # fmt: skip
 
     def __init__(self, shared: Shared) -> None:
@@ -49,7 +50,7 @@ class Connection(asyncio.BufferedProtocol):
         self._ahead = 0
         self._long: LongLine | None = None
         self._reading = True
-        self._choked = False  # the sender does not read what it is told
+        self._choked = self._rests = False  # the sender does not read what it is told; nothing is read for a moment
         self._eof = False
         self._ended = False  # nothing more is taken
         self._lost = False
@@ -97,6 +98,10 @@ class Connection(asyncio.BufferedProtocol):
             self._leave_room()
         if self._long is None and self._framer.unfinished >= FREE_BYTES and not self._ended:
             self._seek_room()
+        if self._framer.skips and not self._rests:
+            self._rests = True
+            asyncio.get_running_loop().call_later(REST_SECS, self._rested)
+            self.adjust()
 
     def eof_received(self) -> bool:
         self._eof = True
@@ -125,7 +130,7 @@ class Connection(asyncio.BufferedProtocol):
     def adjust(self) -> None:
         """Read, or not, as the bounds say; after the end what comes is thrown away."""
         has_room = self._long is None or self._long.has_room
-        wanted = has_room and not self._choked and not self._held_up()
+        wanted = has_room and not self._choked and not self._rests and not self._held_up()
         if self._ended:
             wanted = self.task is None
         if wanted is self._reading or self._transport.is_closing():
@@ -258,6 +263,10 @@ class Connection(asyncio.BufferedProtocol):
         self._long = LongLine(shared.room, shared.line_bytes, self.adjust)
         if self._timer is None:
             self._set_timer(self._long.secs_left)
+        self.adjust()
+
+    def _rested(self) -> None:
+        self._rests = False
         self.adjust()
 
     def _leave_room(self) -> None:
