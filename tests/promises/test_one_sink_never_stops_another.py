@@ -24,6 +24,7 @@ SPOOL_BYTES = 4 * MIB
 BATCH = 200  # of a kilobyte each
 PAD = "x" * 900
 BROKEN = "1MB"  # of memory: DuckDB opens its file and can insert nothing
+LONG_SECS = 5  # for a sender that waits for no sink, however busy the machine is
 
 
 def config(url: str, prefix: str, *, max_bytes: int = SPOOL_BYTES, **changes: dict[str, Any]) -> dict[str, Any]:
@@ -144,7 +145,7 @@ def test_an_optional_elasticsearch_is_away(gateway: GatewayFactory, es: EsClient
         sender = Sender(running)
         with looking(running) as seen:
             sender.send(16)
-        assert sender.longest_wait < 2
+        assert sender.longest_wait < LONG_SECS
         assert max(status["spool"]["bytes"] for status in seen) < SPOOL_BYTES + MIB
         status = running.wait_until(lambda now: now["books"]["sinks"]["embedded"]["waiting"] == 0)
         mine = books.check(status)["sinks"]
@@ -181,7 +182,7 @@ def test_an_optional_elasticsearch_is_slow(gateway: GatewayFactory, es: EsClient
         with looking(running):
             until = time.monotonic() + 8
             sender.send_until(lambda: time.monotonic() > until)
-        assert sender.longest_wait < 2
+        assert sender.longest_wait < LONG_SECS
         through.behave()
         mine = books.settled(running)["sinks"]["elasticsearch"]
         assert min(mine["skipped"], mine["indexed"]) > 1000
@@ -228,7 +229,7 @@ def test_an_optional_store_is_broken(gateway: GatewayFactory, es: EsClient) -> N
     running.restart(env={"GATEWAY_STORE__MEMORY_LIMIT": BROKEN})
     with looking(running):
         sender.send(16)
-    assert sender.longest_wait < 2
+    assert sender.longest_wait < LONG_SECS
     status = running.wait_until(lambda now: now["books"]["sinks"]["elasticsearch"]["waiting"] == 0)
     assert status["sinks"]["embedded"]["state"] == "retrying"
     mine = books.check(status)["sinks"]
@@ -254,7 +255,7 @@ def test_an_optional_elasticsearch_has_no_room_for_dead_letters(gateway: Gateway
     sender = Sender(running)
     with looking(running):
         sender.send(12)
-    assert sender.longest_wait < 2
+    assert sender.longest_wait < LONG_SECS
     mine = books.settled(running)["sinks"]
     assert mine["embedded"]["indexed"] == sender.sent + 21
     # The poisoned ones went with the oldest segment; what came behind them is taken again.
