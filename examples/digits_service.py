@@ -1,6 +1,6 @@
 """A digit classifier that logs every prediction to the gateway: digits_service.py [HOST [PORT]]
 
-Needs scikit-learn and python-logstash-async (pip install "ml-log-gateway[sklearn]") and a running gateway.
+Needs scikit-learn and python-logstash-async (pip install '.[sklearn]' in this repository) and a running gateway.
 """
 
 import logging

@@ -20,7 +20,8 @@ log = logging.getLogger("gateway_client")
 FIRST_PAUSE_SECS = 0.1
 LONGEST_PAUSE_SECS = 10.0
 REFUSED_PAUSE_SECS = 60.0
-SILENCE_SECS = 60.0
+SLOW_SECS = 2.0  # without an acknowledgement, until `last_error` says so
+SILENCE_SECS = 60.0  # until the connection is given up
 SAID_AGAIN_SECS = 60.0
 BATCH_BYTES = 256 * 1024
 MAX_BYTES_ON_THE_WAY = 4 * 1024 * 1024
@@ -48,6 +49,7 @@ class Worker:
         self._pause_secs = FIRST_PAUSE_SECS
         self._told_at = -SAID_AGAIN_SECS  # when the log was last told of trouble
         self._told = False  # of the trouble there is
+        self._is_silent = False  # the gateway, which takes connections and acknowledges nothing
         self._selector = selectors.DefaultSelector()
         self._bell, self._ear = socket.socketpair()
         for end in (self._bell, self._ear):
@@ -114,7 +116,9 @@ class Worker:
         try:
             self._selector.register(connection.socket, selectors.EVENT_READ)
             try:
-                self._well()
+                self.connected = True
+                if not self._is_silent:
+                    self._well()
                 self._exchange(connection)
             finally:
                 self._selector.unregister(connection.socket)
@@ -130,21 +134,26 @@ class Worker:
             if self._outbox.torn:
                 self._outbox.torn = 0
                 log.warning("The last line of the overflow file was not whole, and is lost: its process was cut short.")
-            moved = connection.send()
+            moved, heard = connection.send(), False
             for message in connection.receive():
-                moved = True
+                moved = heard = True
                 self._pause_secs = FIRST_PAUSE_SECS
+                if self.last_error is not None:
+                    self._well()
                 if refused := self._outbox.acknowledge(message):
                     for line, rejection in refused:
                         self._rejected(line, rejection)
                     self._outbox.told()
-            if moved or not self._outbox.on_the_way:
+            if heard or not self._outbox.on_the_way:
                 last = time.monotonic()
-            elif time.monotonic() - last > SILENCE_SECS:
-                raise Trouble(
-                    f"The gateway has acknowledged nothing for {SILENCE_SECS:g} s: see in its log or on /status "
+            elif (silent := time.monotonic() - last) > SLOW_SECS:
+                self._is_silent = True
+                self.last_error = (
+                    f"The gateway has acknowledged nothing for {silent:.0f} s: see in its log or on /status "
                     "what holds it up."
                 )
+                if silent > SILENCE_SECS:
+                    raise Trouble(self.last_error)
             if not moved:
                 self._wait(connection)
 
@@ -171,8 +180,8 @@ class Worker:
                 pass
 
     def _well(self) -> None:
-        self.connected = True
         self.last_error = None
+        self._is_silent = False
         if self._told:
             log.info("The gateway is there again.")
         self._told = False

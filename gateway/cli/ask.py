@@ -123,8 +123,11 @@ def _no_gateway(client: httpx.Client, error: Exception) -> NoGateway:
 
 def _refused(answer: httpx.Response) -> GatewayError:
     request = answer.request
+    remedy = ""
+    if answer.status_code == 401:
+        remedy = " This command has the key of the gateway's settings: --config FILE, or GATEWAY_HTTP__API_KEYS."
     return GatewayError(
-        f"The gateway answered {answer.status_code} to {request.method} {request.url.path}: {_said(answer)}"
+        f"The gateway answered {answer.status_code} to {request.method} {request.url.path}: {_said(answer)}{remedy}"
     )
 
 

@@ -70,7 +70,7 @@ async def _serve(settings: Settings) -> None:
         for warning in exposed(settings):
             log.warning(warning)
         await stop.wait()
-        log.info("Stopping: what is not sent yet stays on disk.")
+        log.info(f"Stopping: sinks have {settings.drain_timeout_secs:g} s; what is not sent then stays on disk.")
     finally:
         await gateway.stop()
         for number in STOPPING:  # all is on disk: one that comes now must not make a failure of it

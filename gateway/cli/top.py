@@ -22,6 +22,7 @@ Status = dict[str, Any]
 ANSWER_SECS = 5.0
 FAST_SECS = 0.5
 """Without a frame before it there is no rate: the first two are this far apart."""
+_NOT_STORED = {"dead_letters": "refused, as dead letters", "skipped": "skipped", "damaged": "damaged"}
 _STATES = {"ok": "green", "retrying": "yellow", "stopped": "red"}
 
 
@@ -137,7 +138,8 @@ def _books(books: Status) -> Text:
     # Of several sinks it is the one that is furthest behind.
     stored = min(map(_stored, books["sinks"].values()), default=0)
     waiting = max((each["waiting"] for each in books["sinks"].values()), default=0)
-    line = Text(f"{books['received']:,} in · {stored:,} stored · {books['refused']:,} refused · ")
+    where = " in all sinks" if len(books["sinks"]) > 1 else ""
+    line = Text(f"{books['received']:,} in · {stored:,} stored{where} · {books['refused']:,} refused · ")
     line.append(f"{waiting:,} waiting · " if waiting else "")
     line.append(f"{abs(books['difference']):,} missing", "bold red" if books["difference"] else "")
     line.append(f" · {books['dead_letters']:,} dead letters held", "yellow" if books["dead_letters"] else "")
@@ -180,9 +182,9 @@ def _sinks(now: Status, before: Status) -> list[RenderableType]:
         color = _STATES.get(sink["state"], "yellow")
         flying = str(sink.get("in_flight", ""))
         table.add_row(name, rate, f"{_stored(mine):,}", f"{mine['waiting']:,}", flying, Text(sink["state"], color))
-        if kept := {each: mine[each] for each in ("dead_letters", "skipped", "damaged") if mine[each]}:
-            text = ", ".join(f"{count:,} {each.replace('_', ' ')}" for each, count in kept.items())
-            troubles.append(Text(f"{name}, not stored: {text}", "yellow"))
+        if kept := {each: mine[each] for each in _NOT_STORED if mine[each]}:
+            text = ", ".join(f"{count:,} {_NOT_STORED[each]}" for each, count in kept.items())
+            troubles.append(Text(f"{name}: {text}", "yellow"))
         if sink["last_error"]:
             over = sink["state"] == "ok"
             text = f"{name}, {'over now' if over else sink['state']}: {plain(sink['last_error'])}"

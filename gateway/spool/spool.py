@@ -88,12 +88,13 @@ class Spool:
 
     def full(self) -> str | None:
         """Return why nothing can be taken now, naming limit and setting; None when there is room."""
-        slowest, held = self.slowest(), self.bytes + self._waiting_bytes
         # When nobody needs anything any more the last file may be as large as it is: the next write closes it.
+        slowest, held = self.slowest(), self.bytes + self._waiting_bytes
         if held >= self.max_bytes and (slowest or not self._needs or self._waiting_bytes >= self.max_bytes):
             return (
                 f"The spool holds {held} bytes, its limit is {self.max_bytes} (spool.max_bytes); "
-                f"it waits for {slowest or 'its sinks'}."
+                f"it waits for {slowest or 'its sinks'}. "
+                "See the sink's last_error on /status, or raise spool.max_bytes."
             )
         free = self._free_bytes - self._waiting_bytes
         if free < self._settings.min_free_bytes:

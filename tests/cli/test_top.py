@@ -126,7 +126,7 @@ def test_a_sink_in_trouble(gateway: GatewayFactory) -> None:
     running.http.post("/v1/events", content=b'{"model_name":"m"}').raise_for_status()
     running.wait_until(lambda now: now["sinks"]["elasticsearch"]["last_error"])
     text = once(running.folder, "--url", running.url).stdout
-    assert "1 in · 0 stored · 0 refused · 1 waiting · 0 missing" in text
+    assert "1 in · 0 stored in all sinks · 0 refused · 1 waiting · 0 missing" in text
     name, rate, stored, waiting, _, state = row(text, "elasticsearch")[:6]
     assert (name, rate, stored, waiting, state) == ("elasticsearch", "0", "0", "1", "retrying")
     assert "\nelasticsearch, retrying: " in text

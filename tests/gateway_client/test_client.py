@@ -172,6 +172,7 @@ def test_logstash(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.waits
 def test_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gateway that acknowledges nothing any more is left and asked again, with everything."""
+    monkeypatch.setattr(worker, "SLOW_SECS", 0.1)
     monkeypatch.setattr(worker, "SILENCE_SECS", 0.3)
     came: list[bytes] = []
 
@@ -185,7 +186,7 @@ def test_silence(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with stranger(behave) as port, Client(port=port) as client:
         client.send(EVENT)
-        wait(client, lambda stats: stats.last_error and "acknowledged nothing for 0.3 s" in stats.last_error)
+        wait(client, lambda stats: stats.last_error and "acknowledged nothing for" in stats.last_error)
         assert client.flush()
     assert len(came) == 2
     assert came[0] == came[1]

@@ -106,7 +106,10 @@ def check_held_up(running: Gateway, senders: Senders, sink: str) -> None:
     assert LIMIT <= held < LIMIT + 2 * MIB  # the last block of a sender
     on_disk = sum(path.stat().st_size for path in (running.data_dir / "spool" / "0").iterdir())
     assert on_disk == held
-    wanted = f"The spool holds {held} bytes, its limit is {LIMIT} (spool.max_bytes); it waits for {sink}."
+    wanted = (
+        f"The spool holds {held} bytes, its limit is {LIMIT} (spool.max_bytes); it waits for {sink}. "
+        "See the sink's last_error on /status, or raise spool.max_bytes."
+    )
     assert status["spool"]["full"] == senders.refusals[-1] == wanted
     assert running.http.get("/ready").status_code == 503
     assert status["sources"]["tcp"]["held_bytes"] > 0

@@ -43,8 +43,8 @@ async def test_full_by_its_own_size(tmp_path: Path) -> None:
             await spool.append(draft("b"))
 
         assert (
-            f"The spool holds {spool.bytes} bytes, its limit is {4 * MIB} (spool.max_bytes); it waits for slow."
-            == str(raised.value)
+            f"The spool holds {spool.bytes} bytes, its limit is {4 * MIB} (spool.max_bytes); it waits for slow. "
+            "See the sink's last_error on /status, or raise spool.max_bytes." == str(raised.value)
         )
         assert (end, counts) == (spool.end, spool.counts)
         assert 4 * MIB <= spool.bytes == sum(path.stat().st_size for path in files(spool.folder)) < 4 * MIB + 250_000
