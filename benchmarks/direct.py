@@ -21,10 +21,8 @@ from benchmarks.load import Sent
 IN_FLIGHT = 4
 
 
-async def main() -> None:
+async def main(url: str, lines: list[bytes], size: int) -> None:
     """Load; raise RuntimeError when a document is not created."""
-    url, file, size = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    lines = file.read_bytes().splitlines(keepends=True)
     bodies = [b"".join(lines[first : first + 2 * size]) for first in range(0, len(lines), 2 * size)]
     bodies.reverse()
     async with ClientSession(url) as session:
@@ -47,4 +45,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    uvloop.run(main(sys.argv[1], Path(sys.argv[2]).read_bytes().splitlines(keepends=True), int(sys.argv[3])))

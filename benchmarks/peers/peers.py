@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 CHECK_SECS = 120
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Peer:
     """A program, found by the variable or on the PATH; its first file is its configuration.
 
@@ -121,7 +121,8 @@ PEERS = (
         ("syslog-ng",),
         ("syslog-ng.conf",),
         lambda config, folder: [
-            "-F", "--no-caps", "-f", str(config), "-R", f"{folder}/persist", "-p", f"{folder}/pid", "-c", f"{folder}/ctl",
+            *("-F", "--no-caps", "-f", str(config), "-R", f"{folder}/persist"),
+            *("-p", f"{folder}/pid", "-c", f"{folder}/ctl"),
         ],
         lambda config, _: ["--syntax-only", "-f", str(config)],
     ),
@@ -133,4 +134,4 @@ PEERS = (
         lambda config, _: ["--config", str(config)],
         lambda config, _: ["validate", "--config", str(config)],
     ),
-)  # fmt: skip
+)
