@@ -73,7 +73,7 @@ class Suite:
         for turn in range(self.repeat):
             with self.gateway(self.pinned, f"one core, turn {turn + 1}") as (gateway, counts):
                 for name in _rotated(list(LOADS), turn):
-                    self._load(name, gateway, counts, LOADS[name], self.pinned)
+                    self.load(name, gateway, counts, LOADS[name], self.pinned)
                 self._posts(gateway, counts)
                 self._late(gateway, counts)
 
@@ -81,7 +81,7 @@ class Suite:
         """Measure without a core of its own."""
         for turn in range(self.repeat):
             with self.gateway(self.unpinned, f"not pinned, turn {turn + 1}") as (gateway, counts):
-                self._load("TCP, not pinned", gateway, counts, Load(), self.unpinned)
+                self.load("TCP, not pinned", gateway, counts, Load(), self.unpinned)
 
     def embedded(self) -> None:
         """Measure with the embedded store, whose search engine is the gateway's own work."""
@@ -89,7 +89,7 @@ class Suite:
             self.say(f"embedded store, turn {turn + 1}")
             with started(self.unpinned, {}) as (gateway, ready):
                 self._idle("embedded", gateway, ready)
-                self._load("embedded store", gateway, None, Load(), self.unpinned)
+                self.load("embedded store", gateway, None, Load(), self.unpinned)
 
     def latency(self) -> None:
         """Measure how long events take to the sink at fixed rates."""
@@ -108,7 +108,7 @@ class Suite:
             for count in _rotated([1, 2], turn):
                 args = ("--workers", str(count))
                 with self.gateway(self.unpinned, f"workers {count}, turn {turn + 1}", args) as (gateway, counts):
-                    self._load(f"workers {count}", gateway, counts, Load(connections=8), self.unpinned)
+                    self.load(f"workers {count}", gateway, counts, Load(connections=8), self.unpinned)
 
     def ceiling(self) -> None:
         """Measure sender and sink with no gateway between them."""
@@ -172,7 +172,8 @@ class Suite:
         file = self.file(shape, events, 2)
         return Job(kind, port, str(file), connections, patience_secs=self.patience(events))
 
-    def _load(self, name: str, gateway: Gateway, counts: Sink | None, load: Load, where: Cores) -> None:
+    def load(self, name: str, gateway: Gateway, counts: Sink | None, load: Load, where: Cores) -> None:
+        """Send one load and keep its figures under a name."""
         port = gateway.http_port if load.kind == "http" else gateway.tcp_port
         job = self._job(load.kind, load.shape, port, load.connections)
         refused = len(bad_positions(self.events, load.shape))
