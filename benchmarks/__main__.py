@@ -27,7 +27,7 @@ from tests.elasticsearch_node.node import NodeError
 from tests.gateway_process import GatewayError
 
 RESULTS = Path(__file__).parent / "results"
-MOST_EVENTS = 1_000_000  # in a file, and in the sender's memory
+MOST_EVENTS = 500_000  # up to three times as many are in a file, and in the memory of the sender
 GROUPS: dict[str, Callable[[Suite], None]] = {
     "counting": Suite.counting,
     "both": Suite.both,
@@ -43,7 +43,7 @@ FAILURES = (Wrong, GatewayError, NodeError, EsError, subprocess.TimeoutExpired)
 def options(prog: str, described: str) -> argparse.ArgumentParser:
     """Return what every word of the harness takes."""
     parser = argparse.ArgumentParser(prog=prog, description=described)
-    parser.add_argument("--events", type=int, help="events of a run (default: 60,000; --long: 300,000)")
+    parser.add_argument("--events", type=int, help="events of a run (default: 50,000; --long: 300,000)")
     parser.add_argument("--repeat", type=int, help="repetitions, of which the median is told (default: 3; --long: 5)")
     parser.add_argument("--long", action="store_true", help="larger runs, for the record: about half an hour")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the figures (default: %(default)s)")
@@ -52,7 +52,7 @@ def options(prog: str, described: str) -> argparse.ArgumentParser:
 
 def sizes(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> tuple[int, int]:
     """Return events and repetitions; end with exit code 2 where they make no sense."""
-    events = (300_000 if asked.long else 60_000) if asked.events is None else asked.events
+    events = (300_000 if asked.long else 50_000) if asked.events is None else asked.events
     repeat = (5 if asked.long else 3) if asked.repeat is None else asked.repeat
     if not 100 <= events <= MOST_EVENTS:
         parser.error(f"--events is from 100 to {MOST_EVENTS:,}")

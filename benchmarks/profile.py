@@ -15,13 +15,14 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 from benchmarks.__main__ import FAILURES, RESULTS, begun, ended
 from benchmarks.floor import floor
 from benchmarks.machine import ROOT
 from benchmarks.measure import cores
 from benchmarks.processes import Wrong
-from benchmarks.report import number
+from benchmarks.report import caption, number
 from benchmarks.suite import TCP, Load, Suite
 
 SAMPLES_A_SEC = 200
@@ -42,6 +43,7 @@ STEPS = {
     "bulks to Elasticsearch": (("gateway/sinks/",), "send"),
 }
 _STARTS = [(start, step) for step, (starts, _) in STEPS.items() for start in starts]
+_TITLE = re.compile(r'(<text id="title"[^>]*>)[^<]*<')
 _FRAME = re.compile(r"\((?:.*/)?((?:gateway|enrichers|schemas)/[\w/]+)\.py(?::\d+)?\)$")
 
 
@@ -104,11 +106,18 @@ def main() -> int:
         f"Python {on['python']}: {number(asked.events)} events of 440 bytes over 4 connections, on one core, "
         "to the counting sink."
     )
+    graph = asked.results / "profile.svg"
+    graph.write_text(titled(graph.read_text(), f"{caption(result)}: every sample of py-spy under TCP load"))
     rows = [told, "", *table(stacks, cpu, floor())]
     print("\n".join(rows))
     if asked.write:
         write(rows)
     return 0
+
+
+def titled(svg: str, title: str) -> str:
+    """Return a flame graph with a title that says what was measured, in place of py-spy's own command."""
+    return _TITLE.sub(lambda found: f"{found[1]}{escape(title)}<", svg, count=1)
 
 
 def write(rows: list[str], file: Path = ARCHITECTURE) -> None:
@@ -128,9 +137,7 @@ def _profiled(suite: Suite, spy: str, outputs: dict[str, Path]) -> float:
             suite.load(TCP, gateway, counts, Load(), where)
         for kind, file in outputs.items():
             command = [spy, "record", "--pid", str(gateway.pid), "-f", kind, "-o", str(file), "-r", str(SAMPLES_A_SEC)]
-            with subprocess.Popen(
-                [*command, "--subprocesses"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-            ) as process:
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
                 assert process.stdout is not None
                 try:
                     first = process.stdout.readline()  # "Sampling process …", or what is wrong

@@ -126,4 +126,6 @@ def picture(result: Result) -> str:
 def caption(result: Result) -> str:
     """Return a short line on when and on what it was measured."""
     on = result["machine"]
-    return f"{result['date'][:10]}, {on['cores']} cores of {on['cpu']}, Python {on['python']}; lines: lowest to highest"
+    return (
+        f"{result['date'][:10]}, commit {on['commit'][:10]}, {on['cores']} cores of {on['cpu']}, Python {on['python']}"
+    )

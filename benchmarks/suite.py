@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -31,15 +32,16 @@ LATE = 3  # parts in which the spool is filled
 
 @dataclass(frozen=True)
 class Load:
-    """How events are sent, and what they are like."""
+    """How events are sent, what they are like, and how many times as many as the suite's."""
 
     kind: str = "tcp"
     connections: int = 4
     shape: Shape = PLAIN
+    times: int = 1
 
 
 LOADS = {
-    "TCP, 4 connections": Load(),
+    "TCP, 4 connections": Load(times=3),  # so that the last batch's wait for more weighs little in events/s
     "HTTP NDJSON of 1,000": Load("http"),
     "acknowledged TCP": Load("ack"),
     "20 % bad lines": Load(shape=Shape(bad=0.2)),
@@ -81,7 +83,7 @@ class Suite:
         """Measure without a core of its own."""
         for turn in range(self.repeat):
             with self.gateway(self.unpinned, f"not pinned, turn {turn + 1}") as (gateway, counts):
-                self.load("TCP, not pinned", gateway, counts, Load(), self.unpinned)
+                self.load("TCP, not pinned", gateway, counts, Load(times=3), self.unpinned)
 
     def embedded(self) -> None:
         """Measure with the embedded store, whose search engine is the gateway's own work."""
@@ -100,7 +102,8 @@ class Suite:
     def workers(self) -> None:
         """Measure one worker against two, where the gateway has workers."""
         asked = [sys.executable, "-m", "gateway", "serve", "--help"]
-        said = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        plain = {**os.environ, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200"}  # nothing wrapped or coloured
+        said = subprocess.run(asked, cwd=ROOT, env=plain, capture_output=True, text=True, check=True).stdout
         if "--workers" not in said:
             self.say("workers: this gateway has none")
             return
@@ -108,7 +111,7 @@ class Suite:
             for count in _rotated([1, 2], turn):
                 args = ("--workers", str(count))
                 with self.gateway(self.unpinned, f"workers {count}, turn {turn + 1}", args) as (gateway, counts):
-                    self.load(f"workers {count}", gateway, counts, Load(connections=8), self.unpinned)
+                    self.load(f"workers {count}", gateway, counts, Load(connections=8, times=2), self.unpinned)
 
     def ceiling(self) -> None:
         """Measure sender and sink with no gateway between them."""
@@ -175,8 +178,9 @@ class Suite:
     def load(self, name: str, gateway: Gateway, counts: Sink | None, load: Load, where: Cores) -> None:
         """Send one load and keep its figures under a name."""
         port = gateway.http_port if load.kind == "http" else gateway.tcp_port
-        job = self._job(load.kind, load.shape, port, load.connections)
-        refused = len(bad_positions(self.events, load.shape))
+        events = self.events * load.times
+        job = self._job(load.kind, load.shape, port, load.connections, events)
+        refused = len(bad_positions(events, load.shape))
         self.figures.add_run(measure(name, gateway, counts, job, refused=refused, where=where))
 
     def _idle(self, what: str, gateway: Gateway, ready: float) -> None:
