@@ -15,9 +15,9 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 from benchmarks.__main__ import FAILURES, RESULTS, begun, ended
+from benchmarks.flame import flame
 from benchmarks.floor import floor
 from benchmarks.machine import ROOT
 from benchmarks.measure import cores
@@ -43,7 +43,6 @@ STEPS = {
     "bulks to Elasticsearch": (("gateway/sinks/",), "send"),
 }
 _STARTS = [(start, step) for step, (starts, _) in STEPS.items() for start in starts]
-_TITLE = re.compile(r'(<text id="title"[^>]*>)[^<]*<')
 _FRAME = re.compile(r"\((?:.*/)?((?:gateway|enrichers|schemas)/[\w/]+)\.py(?::\d+)?\)$")
 
 
@@ -65,8 +64,7 @@ def table(stacks: dict[str, int], cpu: float, floors: dict[str, float]) -> list[
     """Return the table: the CPU-s a million, ``cpu``, divided by how often each step was seen."""
     seen = Counter(dict.fromkeys((*STEPS, REST), 0))
     for stack, times in stacks.items():
-        if not _IDLE.search(stack):
-            seen[step_of(stack)] += times
+        seen[step_of(stack)] += times
     total = max(1, seen.total())
     rows = ["| step | CPU-s / million | share | floor |", "|---|---:|---:|---:|"]
     for step, times in seen.items():
@@ -94,30 +92,25 @@ def main() -> int:
         suite = Suite(Path(folder), asked.events, TURNS, 0, lambda text: print(text, "...", file=sys.stderr))
         raw = Path(folder) / "raw.txt"
         try:
-            cpu = _profiled(suite, spy, {"raw": raw, "flamegraph": asked.results / "profile.svg"})
+            cpu = _profiled(suite, spy, raw)
         except FAILURES as error:
             print(f"failed: {error}", file=sys.stderr)
             return 1
         lines = (line.rpartition(" ") for line in raw.read_text().splitlines())
-        stacks = {stack: int(times) for stack, _, times in lines}
+        stacks = {stack: int(times) for stack, _, times in lines if not _IDLE.search(stack)}
     on = result["machine"]
     told = (
         f"{result['date'][:10]}, commit {on['commit'][:10]}, {on['cores']} cores of {on['cpu']}, "
         f"Python {on['python']}: {number(asked.events)} events of 440 bytes over 4 connections, on one core, "
         "to the counting sink."
     )
-    graph = asked.results / "profile.svg"
-    graph.write_text(titled(graph.read_text(), f"{caption(result)}: every sample of py-spy under TCP load"))
+    graph = flame(stacks, f"Where the gateway's CPU goes under TCP load. {caption(result)}")
+    (asked.results / "profile.svg").write_text(graph)
     rows = [told, "", *table(stacks, cpu, floor())]
     print("\n".join(rows))
     if asked.write:
         write(rows)
     return 0
-
-
-def titled(svg: str, title: str) -> str:
-    """Return a flame graph with a title that says what was measured, in place of py-spy's own command."""
-    return _TITLE.sub(lambda found: f"{found[1]}{escape(title)}<", svg, count=1)
 
 
 def write(rows: list[str], file: Path = ARCHITECTURE) -> None:
@@ -129,25 +122,24 @@ def write(rows: list[str], file: Path = ARCHITECTURE) -> None:
     file.write_text("".join([before, first, "\n", "\n".join(rows), "\n", last, after]))
 
 
-def _profiled(suite: Suite, spy: str, outputs: dict[str, Path]) -> float:
-    """Return the CPU-s a million without py-spy; write what py-spy sees in runs of their own."""
+def _profiled(suite: Suite, spy: str, file: Path) -> float:
+    """Return the CPU-s a million without py-spy; write the stacks that py-spy sees in a run of its own."""
     where = cores(pinned=True)
     with suite.gateway(where, "profile") as (gateway, counts):
         for _ in range(TURNS):
             suite.load(TCP, gateway, counts, Load(), where)
-        for kind, file in outputs.items():
-            command = [spy, "record", "--pid", str(gateway.pid), "-f", kind, "-o", str(file), "-r", str(SAMPLES_A_SEC)]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-                assert process.stdout is not None
-                try:
-                    first = process.stdout.readline()  # "Sampling process …", or what is wrong
-                    suite.load(f"with py-spy, {kind}", gateway, counts, Load(), where)
-                    process.send_signal(signal.SIGINT)
-                    said = first + process.communicate(timeout=60)[0]
-                finally:
-                    process.kill()
-            if not file.exists():
-                raise Wrong(f"py-spy wrote nothing: {said.strip()}")
+        command = [spy, "record", "--pid", str(gateway.pid), "-f", "raw", "-o", str(file), "-r", str(SAMPLES_A_SEC)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            assert process.stdout is not None
+            try:
+                said = process.stdout.readline()  # that it samples, or what is wrong
+                suite.load("with py-spy", gateway, counts, Load(), where)
+                process.send_signal(signal.SIGINT)
+                said += process.communicate(timeout=60)[0]
+            finally:
+                process.kill()
+        if not file.exists():
+            raise Wrong(f"py-spy wrote nothing: {said.strip()}")
     return suite.figures.median(f"{TCP} cpu") or 0.0
 
 
