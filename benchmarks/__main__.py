@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from benchmarks.machine import machine
 from benchmarks.measure import tree
 from benchmarks.processes import Wrong
@@ -37,7 +39,7 @@ GROUPS: dict[str, Callable[[Suite], None]] = {
     "ceiling": Suite.ceiling,
     "elasticsearch": real,
 }
-FAILURES = (Wrong, GatewayError, NodeError, EsError, subprocess.TimeoutExpired)
+FAILURES = (Wrong, GatewayError, NodeError, EsError, httpx.HTTPError, subprocess.TimeoutExpired)
 
 
 def options(prog: str, described: str) -> argparse.ArgumentParser:
@@ -97,21 +99,21 @@ def main() -> int:
         print(tables(json.loads(asked.table.read_text())))
         return 0
     events, repeat = sizes(parser, asked)
-    result = begun(events, repeat)
+    result = begun(events, repeat) | {"failed": {}}
     with tempfile.TemporaryDirectory(prefix="bench-events-") as folder:
         suite = Suite(Path(folder), events, repeat, asked.secs or (30 if asked.long else 5), say)
         for group in asked.only or GROUPS:
             try:
                 GROUPS[group](suite)
-            except FAILURES as error:
+            except FAILURES as error:  # what the others measured is kept
                 print(f"{group} failed: {error}", file=sys.stderr)
-                return 1
+                result["failed"][group] = str(error)
     result["targets"] = [target.row(suite.figures) for target in TARGETS]
     result["figures"] = suite.figures.summary()
     result["runs"] = suite.figures.runs
     print(tables(result))
     keep(result, asked.results, "bench", picture(result))
-    return 0
+    return 1 if result["failed"] else 0
 
 
 def ended(work: Callable[[], int]) -> int:

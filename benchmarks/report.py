@@ -49,7 +49,8 @@ def targets(result: Result) -> list[str]:
 def tables(result: Result) -> str:
     """Return all that `make bench` prints."""
     figures = of_summary(result["figures"])
-    return "\n".join([measured_on(result), "", *targets(result), "", *loads(figures), "", *others(figures)])
+    failed = [f"**{group} failed, what follows it is missing**: {why}\n" for group, why in result["failed"].items()]
+    return "\n".join([measured_on(result), "", *failed, *targets(result), "", *loads(figures), "", *others(figures)])
 
 
 def loads(figures: Figures) -> list[str]:

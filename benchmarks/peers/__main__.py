@@ -96,6 +96,8 @@ def _turn(peer: Peer | None, program: str, folder: Path, made: dict[str, list[by
             raise Wrong(f"{lost} of {warm} documents did not come")
         difference = compare(made["warm"], counts.kept())
         events = len(made["events"])
+        for _ in range(peer.warm_ups if peer else 0):
+            _send(counts, Job("tcp", port, str(folder / "events"), patience_secs=600), events, where.others)
         with PeakMemory(pid) as memory:
             cpu = cpu_secs(pid)
             secs, lost = _send(

@@ -90,6 +90,20 @@ def test_every_target_gets_a_figure(tmp_path: Path, elasticsearch_url: str, monk
     )
 
 
+@pytest.mark.process
+def test_a_group_that_fails_costs_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an Elasticsearch the rest is written down, the failure with it, and the exit code is 1."""
+    monkeypatch.setenv("ELASTICSEARCH_URL", "http://127.0.0.1:1")
+    words = ("--events", "500", "--repeat", "1", "--only", "elasticsearch", "--only", "ceiling")
+    ended = bench(*words, "--results", str(tmp_path))
+    assert ended.returncode == 1
+    assert "elasticsearch failed" in ended.stdout
+    assert "Traceback" not in ended.stderr
+    _, result = result_in(tmp_path)
+    assert set(result["failed"]) == {"elasticsearch"}
+    assert "ceiling rate" in result["figures"]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_profile_finds_the_steps(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from benchmarks.events import lines
 from benchmarks.expected import documents
@@ -38,6 +39,8 @@ def test_a_configuration_is_filled_in(peer: Peer, tmp_path: Path) -> None:
     assert "20002" in text
     assert all(name in text for name in DEFAULT_PATTERNS)
     assert "__" not in text
+    for file in tmp_path.glob("*.y*ml"):
+        assert isinstance(yaml.safe_load(file.read_text()), dict)
 
 
 def as_peer(made: list[bytes], change: Any) -> list[bytes]:
@@ -56,6 +59,8 @@ def as_peer(made: list[bytes], change: Any) -> list[bytes]:
             lambda _, source: source.update({"prediction_accuracy": round(source["prediction_accuracy"])}),
             "the same fields",
         ),
+        (lambda _, source: source.update({"@timestamp": source["timestamp"].replace("Z", "+00:00")}), "the same"),
+        (lambda _, source: source.update({"@timestamp": "2026-01-01T00:00:00Z"}), "differ: @timestamp (20) of 20"),
         (lambda _, source: source.update({"prediction_correct": "true"}), "differ: prediction_correct (20) of 20"),
         (lambda _, source: source.pop("received_at"), "missing: received_at (20) of 20"),
         (lambda _, source: source.update({"host": "x"}), "besides: host (20) of 20"),
