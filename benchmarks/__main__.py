@@ -111,6 +111,7 @@ def main() -> int:
     result["targets"] = [target.row(suite.figures) for target in TARGETS]
     result["figures"] = suite.figures.summary()
     result["runs"] = suite.figures.runs
+    result["load_average_at_end"] = round(os.getloadavg()[0], 2)
     print(tables(result))
     keep(result, asked.results, "bench", picture(result))
     return 1 if result["failed"] else 0

@@ -20,7 +20,9 @@ def measured_on(result: Result) -> str:
     return (
         f"{result['date']}, commit {on['commit'][:10] or 'unknown'}{changes}. {on['cores']} cores of {on['cpu']}, "
         f"{on['memory_gib']} GiB, Linux {on['kernel']}, {on['file_system']}, Python {on['python']}, "
-        f"load average at the start {on['load_average'][0]}. {result['events']:,} events a run, "
+        f"load average {on['load_average'][0]} at the start, "
+        f"{result.get('load_average_at_end', 'not noted')} at the end. "
+        f"{result['events']:,} events a run, "
         f"{result['repeat']} repetitions: medians (lowest–highest)."
     )
 

@@ -49,6 +49,7 @@ def main() -> int:
         except FAILURES as error:
             print(f"failed: {error}", file=sys.stderr)
             return 1
+    result["load_average_at_end"] = round(os.getloadavg()[0], 2)
     print(table(result))
     keep(result, asked.results, "peers", picture(result))
     return 0
