@@ -1,5 +1,5 @@
 # Every word here works from a fresh clone: it first makes .venv with what it needs.
-.PHONY: help run demo test test-fast test-slow soak bench lint fix clean
+.PHONY: help run demo test test-fast test-slow soak bench bench-peers profile lint fix clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -49,8 +49,14 @@ test-slow: $(VENV)/test.installed ## kills, soak, foreign clients, the browser
 soak: $(VENV)/test.installed ## an hour of kills, 1,000 of them, and a table of what came of it
 	$(BIN)/python -m tests.crash.soak --seconds 3600 --kills 1000
 
-bench: $(VENV)/test.installed ## events a second and CPU seconds for a million, into benchmarks/results
+bench: $(VENV)/test.installed ## CPU, speed, latency and memory against their targets, into benchmarks/results
 	$(BIN)/python -m benchmarks
+
+bench-peers: $(VENV)/test.installed ## the same events through every peer that is installed
+	$(BIN)/python -m benchmarks.peers
+
+profile: $(VENV)/test.installed ## a flame graph, and the table of steps in ARCHITECTURE.md
+	$(BIN)/python -m benchmarks.profile --write
 
 lint: $(VENV)/lint.installed $(VENV)/test.installed ## ruff, mypy, import rules
 	$(BIN)/ruff check .

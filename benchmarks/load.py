@@ -1,65 +1,197 @@
 """The sender, a process of its own so that its work is not counted as the gateway's.
 
-``python -m benchmarks.load tcp|http PORT EVENTS SEED SECS`` makes all lines, prints ``ready``, waits for a line on
-standard input, sends, and prints how many seconds it took until every connection was answered. The threads only hand
-finished bytes to the kernel, so that the sender is not what is measured.
+``python -m benchmarks.load JOB`` (a `Job` as JSON) makes ready all bytes that it will send, prints ``ready``, waits
+for a line on standard input, sends, and prints `Sent` as JSON. Finished bytes are handed to the kernel in large
+pieces, so that the sender is not what is measured.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
+import resource
 import socket
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-
-from benchmarks.events import lines
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 HOST = "127.0.0.1"
-CONNECTIONS = 8
-EVENTS_A_REQUEST = 500
+EVENTS_A_REQUEST = 1_000
+EVENTS_A_BULK = 5_000
+TICK_SECS = 0.001
+HELLO = b'{"ack":true}\n'
+ACTION = b'{"create":{"_index":"ml-metrics-2026.01.01"}}\n'
+_END_OF_HEAD = b"\r\n\r\n"
 
 
-def send_tcp(port: int, share: list[bytes], secs: float) -> None:
-    """Send all lines over one connection and wait until the gateway has closed it."""
+@dataclass(frozen=True)
+class Job:
+    """What to send: the lines of ``file`` to ``port``. ``rate`` and ``secs`` are those of kind ``paced``."""
+
+    kind: str
+    port: int
+    file: str
+    connections: int = 4
+    rate: int = 0
+    secs: float = 0
+    patience_secs: float = 60
+
+
+@dataclass(frozen=True)
+class Sent:
+    """``secs`` until every connection was answered, the CPU seconds of that time, the time of the last send due."""
+
+    secs: float
+    cpu_secs: float
+    events: int
+
+
+def _tcp(port: int, share: list[bytes], secs: float) -> Callable[[], None]:
     data = b"".join(share)
-    with socket.create_connection((HOST, port), secs) as connection:
-        connection.sendall(data)
-        connection.shutdown(socket.SHUT_WR)
-        while connection.recv(65_536):
-            pass
+
+    def send() -> None:
+        """Send all lines over one connection and wait until the gateway has closed it."""
+        with socket.create_connection((HOST, port), secs) as connection:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65_536):
+                pass
+
+    return send
 
 
-def send_http(port: int, share: list[bytes], secs: float) -> None:
-    """Send requests one after the other over one connection; raise RuntimeError for an event that is not accepted."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=secs)
-    for first in range(0, len(share), EVENTS_A_REQUEST):
-        batch = share[first : first + EVENTS_A_REQUEST]
-        connection.request("POST", "/v1/events", b"".join(batch), {"content-type": "application/x-ndjson"})
-        answer = connection.getresponse()
-        said = answer.read()
-        if answer.status != 200 or json.loads(said)["accepted"] != len(batch):
-            raise RuntimeError(f"the answer to {len(batch)} events was {answer.status} {said[:300]!r}")
-    connection.close()
+def _acknowledged(port: int, share: list[bytes], secs: float) -> Callable[[], None]:
+    data, count = HELLO + b"".join(share), len(share)
+
+    def send() -> None:
+        """Send all lines and read until the last one is acknowledged."""
+        with socket.create_connection((HOST, port), secs) as connection, ThreadPoolExecutor(1) as pool:
+            sending = pool.submit(connection.sendall, data)
+            last = b""
+            with connection.makefile("rb") as answers:
+                for answer in answers:
+                    last = answer
+                    if json.loads(answer).get("acked") == count:
+                        break
+                else:
+                    raise RuntimeError(f"not all of {count} lines were acknowledged, the last answer was {last!r}")
+            sending.result()
+
+    return send
 
 
-SEND = {"tcp": send_tcp, "http": send_http}
+def _requests(path: str, content_type: str, size: int, before: bytes = b"") -> Callable[..., Callable[[], None]]:
+    """Return what sends requests of ``size`` lines, one after the other over one connection."""
+
+    def prepare(port: int, share: list[bytes], secs: float) -> Callable[[], None]:
+        requests = []
+        for first in range(0, len(share), size):
+            part = share[first : first + size]
+            body = b"".join(before + line for line in part)
+            requests.append((request(path, content_type, body), b'"accepted":%d,' % len(part)))
+
+        def send() -> None:
+            with socket.create_connection((HOST, port), secs) as connection:
+                for data, said in requests:
+                    connection.sendall(data)
+                    answer = _answer(connection)
+                    if not answer.startswith(b"HTTP/1.1 200") or (not before and said not in answer):
+                        raise RuntimeError(f"{said!r} was expected: {answer[:500]!r}")
+
+        return send
+
+    return prepare
+
+
+def request(path: str, content_type: str, body: bytes) -> bytes:
+    """Return a POST as bytes."""
+    head = f"POST {path} HTTP/1.1\r\nhost: {HOST}\r\ncontent-type: {content_type}\r\ncontent-length: {len(body)}"
+    return head.encode() + _END_OF_HEAD + body
+
+
+def _answer(connection: socket.socket) -> bytes:
+    """Read one answer whose length is told."""
+    received = b""
+    while True:
+        head, found, body = received.partition(_END_OF_HEAD)
+        if found:
+            length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+            if len(body) >= length:
+                return received
+        if not (more := connection.recv(262_144)):
+            raise RuntimeError(f"the connection ended after {received[:500]!r}")
+        received += more
+
+
+SEND = {
+    "tcp": _tcp,
+    "ack": _acknowledged,
+    "http": _requests("/v1/events", "application/x-ndjson", EVENTS_A_REQUEST),
+    "bulk": _requests("/_bulk?filter_path=errors", "application/x-ndjson", EVENTS_A_BULK, ACTION),
+}
+
+
+def paced(job: Job, made: list[bytes]) -> int:
+    """Send by schedule: each event says when it was due, whether or not it could be sent then; return how many."""
+    parts = [line[:-2] + b',"due_ns":' for line in made]
+    count = int(job.rate * job.secs)
+    apart = 1_000_000_000 / job.rate
+    with socket.create_connection((HOST, job.port), job.patience_secs) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        start = time.monotonic_ns() + 50_000_000
+        sent = 0
+        while sent < count:
+            now = time.monotonic_ns()
+            due = min(count, int((now - start) / apart) + 1)
+            if due > sent:
+                connection.sendall(
+                    b"".join(
+                        b"%s%d}\n" % (parts[number % len(parts)], start + int(number * apart))
+                        for number in range(sent, due)
+                    )
+                )
+                sent = due
+            time.sleep(TICK_SECS)
+    return count
 
 
 def main() -> None:
-    """Send what the arguments say."""
-    source, port, events, seed, secs = sys.argv[1], *map(int, sys.argv[2:])
-    made = lines(events, seed)
-    shares = [made[first::CONNECTIONS] for first in range(min(CONNECTIONS, events))]
-    print("ready", sum(map(len, made)), flush=True)
+    """Send what the argument says."""
+    job = Job(**json.loads(sys.argv[1]))
+    made = Path(job.file).read_bytes().splitlines(keepends=True)
+    work: Callable[[], object]
+    if job.kind == "paced":
+        work = lambda: paced(job, made)  # noqa: E731 - one of three
+    elif job.kind == "post":
+        from benchmarks.posts import posts
+
+        work = posts(job.port, made, job.connections, job.patience_secs)
+    else:
+        prepared = [
+            SEND[job.kind](job.port, made[first :: job.connections], job.patience_secs)
+            for first in range(min(job.connections, len(made)))
+        ]
+        work = lambda: _together(prepared)  # noqa: E731
+    count = int(job.rate * job.secs) or len(made)
+    print("ready", flush=True)
     if not sys.stdin.readline():
         return  # who started it is gone
-    started = time.perf_counter()
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        for done in [pool.submit(SEND[source], port, share, secs) for share in shares]:
+    cpu, started = _cpu(), time.perf_counter()
+    work()
+    print(json.dumps(asdict(Sent(time.perf_counter() - started, _cpu() - cpu, count))), flush=True)
+
+
+def _together(prepared: list[Callable[[], None]]) -> None:
+    with ThreadPoolExecutor(len(prepared)) as pool:
+        for done in [pool.submit(send) for send in prepared]:
             done.result()
-    print(time.perf_counter() - started, flush=True)
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -1,136 +1,141 @@
-"""One measurement: a fresh gateway, a sender, a sink, and the books looked at afterwards."""
+"""One measurement: a gateway, a sender, a sink, and the books looked at afterwards."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import http.client
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.load import SEND
-from benchmarks.machine import ROOT
-from benchmarks.measure import cpu_secs, peak_mib
-from benchmarks.sinks import SINKS, Sink
+from benchmarks.load import Job
+from benchmarks.measure import Cores, PeakMemory, cpu_secs, on
+from benchmarks.processes import POLL_SECS, Sink, Wrong, sender
 from tests.gateway_process import Gateway
 
-PATIENCE_SECS = 30
-LEAST_EVENTS_PER_SEC = 500  # slower than this a run is given up
-WARM_UP = 10  # a tenth of the events is sent before
-
-
-class Wrong(Exception):
-    """A run whose figures mean nothing: events are missing, doubled or late."""
+READY_SECS = 30
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What a run gave. Times are until the last event was in the sink; ``accepted`` is until the sender was told."""
+class Run:
+    """What a run gave, times until the last event was in the sink; shares are of one core, of sender and sink."""
 
-    source: str
-    sink: str
+    name: str
     events: int
-    bytes: int
-    seconds: float
-    events_per_sec: int
-    accepted_per_sec: int
+    refused: int
+    secs: float
+    events_per_sec: float
+    accepted_per_sec: float
     cpu_secs_per_million: float
     peak_mib: float
-    ready_secs: float
-
-
-def run(source: str, sink_name: str, events: int) -> Figures:
-    """Measure; raise `Wrong` when the sink does not hold what was sent."""
-    secs = PATIENCE_SECS + events // LEAST_EVENTS_PER_SEC
-    with (
-        TemporaryDirectory(prefix="bench-") as folder,
-        SINKS[sink_name]() as sink,
-        closing(Gateway(Path(folder), env=sink.env)) as gateway,
-    ):
-        started = time.perf_counter()
-        gateway.start()
-        gateway.wait_ready()
-        ready_secs = time.perf_counter() - started
-
-        before = max(1, events // WARM_UP)
-        with _sender(source, gateway, before, 1, secs) as sender:
-            sender.send()
-        _wait(gateway, sink, before, secs)
-
-        with _sender(source, gateway, events, 2, secs) as sender:
-            cpu, began = cpu_secs(gateway.pid), time.perf_counter()
-            accepted_secs = sender.send()
-            _wait(gateway, sink, before + events, secs)
-            seconds, cpu = time.perf_counter() - began, cpu_secs(gateway.pid) - cpu
-        peak = peak_mib(gateway.pid)
-        check_books(gateway.status()["books"], sink.name, before + events, sink.count(gateway.url))
-        if code := gateway.stop():
-            raise Wrong(f"the gateway ended with exit code {code}: {gateway.output_tail()}")
-    return Figures(
-        source=source,
-        sink=sink_name,
-        events=events,
-        bytes=sender.bytes,
-        seconds=round(seconds, 3),
-        events_per_sec=round(events / seconds),
-        accepted_per_sec=round(events / accepted_secs),
-        cpu_secs_per_million=round(cpu / events * 1e6, 2),
-        peak_mib=round(peak, 1),
-        ready_secs=round(ready_secs, 2),
-    )
-
-
-class _Sender:
-    """The sender's process, its lines ready."""
-
-    def __init__(self, process: subprocess.Popen[str], secs: int) -> None:
-        self._process = process
-        self._secs = secs
-        assert process.stdout is not None
-        words = process.stdout.readline().split()
-        if len(words) != 2:
-            raise Wrong("the sender did not start: see above")
-        self.bytes = int(words[1])
-
-    def send(self) -> float:
-        """Let it send; return the seconds until all is answered."""
-        said, _ = self._process.communicate("go\n", timeout=self._secs)
-        if self._process.returncode:
-            raise Wrong("the sender failed: see above")
-        return float(said)
+    sender_share: float
+    sink_share: float
 
 
 @contextmanager
-def _sender(source: str, gateway: Gateway, events: int, seed: int, secs: int) -> Iterator[_Sender]:
-    port = {"tcp": gateway.tcp_port, "http": gateway.http_port}[source]
-    command = [sys.executable, "-m", "benchmarks.load", source, *map(str, (port, events, seed, secs))]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+def started(where: Cores, env: Mapping[str, str], args: Sequence[str] = ()) -> Iterator[tuple[Gateway, float]]:
+    """Run a fresh gateway with an empty data directory; give it and the seconds until it was ready.
+
+    Raise `Wrong` when it does not end well.
+    """
+    with (
+        TemporaryDirectory(prefix="bench-") as folder,
+        closing(Gateway(Path(folder), env=env, args=args)) as gateway,
+    ):
+        with on(where.measured):
+            began = time.perf_counter()
+            gateway.start()
+        _wait_ready(gateway)
+        yield gateway, time.perf_counter() - began
+        if code := gateway.stop(60):
+            raise Wrong(f"the gateway ended with exit code {code}: {gateway.output_tail()}")
+
+
+def _wait_ready(gateway: Gateway) -> None:
+    deadline = time.monotonic() + READY_SECS
+    while time.monotonic() < deadline and gateway.running:
+        connection = http.client.HTTPConnection("127.0.0.1", gateway.http_port, timeout=5)
         try:
-            yield _Sender(process, secs)
+            connection.request("GET", "/ready")
+            if connection.getresponse().status == http.client.OK:
+                return
+        except (OSError, http.client.HTTPException):
+            pass
         finally:
-            process.kill()
-            process.wait()  # which Popen does not, behind Ctrl-C
+            connection.close()
+        time.sleep(POLL_SECS / 2)
+    raise Wrong(f"the gateway was not ready within {READY_SECS} s: {gateway.output_tail()}")
 
 
-def _wait(gateway: Gateway, sink: Sink, events: int, secs: int) -> None:
-    """Return when the gateway says that the sink has everything."""
+def settled(gateway: Gateway, received: int, secs: float = READY_SECS) -> dict[str, Any]:
+    """Return the books when so many events have come in all and each is where it belongs."""
 
-    def settled(status: dict[str, Any]) -> bool:
+    def arrived(status: dict[str, Any]) -> bool:
         books = status["books"]
-        return bool(books["received"] == events and books["sinks"][sink.name]["waiting"] == 0)
+        waiting = [each["waiting"] for each in books["sinks"].values()]  # none while the sinks are being opened
+        return bool(
+            books["received"] == received and books["dead_letters"] >= books["refused"] and waiting and not any(waiting)
+        )
 
-    gateway.wait_until(settled, secs)
-
-
-def check_books(books: dict[str, Any], sink: str, events: int, documents: int) -> None:
-    """Raise `Wrong` unless all ``events`` were accepted and indexed, and the sink holds as many ``documents``."""
-    counted = (documents, books["accepted"], books["sinks"][sink]["indexed"], books["difference"])
-    if counted != (events, events, events, 0):
-        raise Wrong(f"{events} events were sent, the sink holds {documents}; the gateway's books: {books}")
+    books: dict[str, Any] = gateway.wait_until(arrived, secs)["books"]
+    return books
 
 
-SOURCES = tuple(SEND)
+def measure(name: str, gateway: Gateway, sink: Sink | None, job: Job, *, refused: int, where: Cores) -> Run:
+    """Send once; raise `Wrong` unless the sink, None for the embedded store, got exactly what was sent."""
+    before: dict[str, Any] = gateway.status()["books"]
+    had = sink.ask("reset")["documents"] if sink else stored(gateway)
+    with sender(where.others, job) as ready, PeakMemory(gateway.pid) as memory:
+        cpu, sink_cpu, began = cpu_secs(gateway.pid), sink.cpu_secs if sink else 0.0, time.monotonic_ns()
+        sent = ready.send()
+        good, patience = sent.events - refused, job.patience_secs
+        if sink:
+            ended = sink.wait(had + good, patience)["last_ns"]
+        books = settled(gateway, before["received"] + sent.events, patience)
+        if not sink:
+            ended = time.monotonic_ns()
+        cpu = cpu_secs(gateway.pid) - cpu
+        sink_cpu = sink.cpu_secs - sink_cpu if sink else 0.0
+    documents = (sink.ask()["documents"] if sink else stored(gateway)) - had
+    check_books(before, books, sent.events, refused, documents)
+    secs = (ended - began) / 1e9
+    return Run(
+        name=name,
+        events=sent.events,
+        refused=refused,
+        secs=round(secs, 3),
+        events_per_sec=round(sent.events / secs),
+        accepted_per_sec=round(sent.events / sent.secs),
+        cpu_secs_per_million=round(cpu / sent.events * 1e6, 2),
+        peak_mib=round(memory.mib, 1),
+        sender_share=round(sent.cpu_secs / sent.secs, 3),
+        sink_share=round(sink_cpu / secs, 3),
+    )
+
+
+def stored(gateway: Gateway) -> int:
+    """Return how many documents the embedded store finds."""
+    found = gateway.http.get("/v1/search", params={"limit": 1}).raise_for_status().json()
+    return int(found["total"])
+
+
+def check_books(before: dict[str, Any], after: dict[str, Any], events: int, refused: int, documents: int) -> None:
+    """Raise `Wrong` unless between two looks at the books exactly this was booked, and documents are as many."""
+    (name,) = after["sinks"]
+    was = before["sinks"].get(name, {})
+    sink = after["sinks"][name]
+    counted = (
+        after["received"] - before["received"],
+        after["refused"] - before["refused"],
+        sink["indexed"] + sink["duplicates"] - was.get("indexed", 0) - was.get("duplicates", 0),
+        documents,
+        after["difference"],
+    )
+    if counted != (events, refused, events - refused, events - refused, 0):
+        raise Wrong(
+            f"{events} events were sent, {refused} of them bad, the sink got {documents}; "
+            f"the gateway's books before: {before}, after: {after}"
+        )
