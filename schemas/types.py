@@ -94,8 +94,9 @@ def number_between(low: float | None = None, high: float | None = None) -> Calla
 
     if float(least) == least and float(most) == most:
         floats = Annotated[float, msgspec.Meta(ge=float(least), le=float(most))]
-        has_integers = least_integer <= most_integer
-        UNCHANGED[check] = Union[_integers(least_integer, most_integer), floats] if has_integers else floats
+        UNCHANGED[check] = floats
+        if least_integer <= most_integer:
+            UNCHANGED[check] = Union[_integers(least_integer, most_integer), floats]  # noqa: UP007
     return check
 
 

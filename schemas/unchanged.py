@@ -7,8 +7,6 @@ and its events are read by pydantic.
 from collections.abc import Mapping
 from typing import Any, Literal, Required, TypedDict, Union
 
-import msgspec
-
 from schemas.types import LONG, UNCHANGED
 
 # Whatever else may be told of a schema changes what it takes; these keys do not, or are looked at.
@@ -75,7 +73,7 @@ def _kept(schema: Any) -> Any:
             return list[_kept(schema["items_schema"])]  # type: ignore[misc]
         case "dict" if schema.get("keys_schema", {}).keys() == {"type"} and schema["keys_schema"]["type"] == "str":
             values = schema.get("values_schema", {"type": "any"})
-            return dict[str, msgspec.Raw if values["type"] == "any" else _kept(values)]  # type: ignore[misc]
+            return dict[str, Any if values["type"] == "any" else _kept(values)]  # type: ignore[misc]
         case "function-plain" if schema["function"]["type"] == "no-info":
             known = UNCHANGED.get(schema["function"]["function"])
             if known is not None:

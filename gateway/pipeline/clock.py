@@ -97,6 +97,11 @@ class BlockClock:
             name, value = "timestamp", fields.get("timestamp")
         return self.of_receipt if value is None else self.read(name, value)
 
+    def day_of(self, text: str) -> str | None:
+        """Return the day of a time that is kept as it is, if another one of its second was read before."""
+        day = self._days.get(text[:_SECOND_CHARACTERS])
+        return day if day is not None and _FRACTION(text, _SECOND_CHARACTERS) else None
+
     def read(self, name: str, value: Any, *, limited: bool = True) -> Moment | Fault:
         """Return the time that a field holds, or why it cannot be; ``limited``: too old or too new it cannot be."""
         if type(value) is str:

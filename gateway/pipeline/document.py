@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -11,7 +10,7 @@ import orjson
 from gateway.pipeline.block import Block
 from gateway.pipeline.clock import BlockClock, Moment
 from gateway.pipeline.enrich import Enrichers
-from gateway.pipeline.identity import Identity
+from gateway.pipeline.identity import Identity, place
 from gateway.pipeline.quick import Reader, Readers
 from schemas import Fault, Kind
 from schemas.added import Stamps
@@ -36,13 +35,13 @@ class Writer:
         self._enrichers = enrichers
         self._identity = identity
         self._prefix = prefix
-        self._actions: dict[tuple[str, str], tuple[str, bytes]] = {}
+        self._actions: dict[tuple[str, str], tuple[str, bytes, bytes]] = {}
         self._stamps: dict[tuple[str, str | None], bytes] = {}
         self.may_be_odd = True
         """Whether the events at hand may hold line ends or escaped characters."""
 
     def write(self, kind: Kind, data: bytes, sent: dict[str, Any], fields: dict[str, Any]) -> Made | Fault:
-        """Return the document of an event that came as ``data`` and was read as ``sent``; its ``fields`` are checked."""
+        """Return the document of an event that came as ``data`` and was read as ``sent``; ``fields``: checked."""
         when, indexed = self._times(kind, fields)
         if isinstance(when, Fault):
             return when
@@ -51,8 +50,8 @@ class Writer:
             document = orjson.dumps([[[[self._document(kind, sent, fields, when)]]]])[4:-4]
         except orjson.JSONEncodeError as error:
             return Fault("$", "too_deep", f"It cannot be stored: {error}.", "", None)
-        index, action = self._actions.get((kind.name, indexed.day)) or self._action(kind, indexed.day)
-        identity = self._identity.of(kind.name, indexed.day, self._tenant, fields, data, self._received_ms)
+        index, action, common = self._actions.get((kind.name, indexed.day)) or self._action(kind, indexed.day)
+        identity = self._identity.of(common, fields, data, self._received_ms)
         return index, b"".join((action, identity, b'"}}\n', document, b"\n"))
 
     def write_at_once(self, data: bytes, readers: Readers) -> Made | None:
@@ -64,18 +63,26 @@ class Writer:
         """
         reader, fields = readers.latest, None
         if reader is not None and reader.decode is not None:
-            with suppress(msgspec.ValidationError):  # which it may be by another kind
+            try:
                 fields = reader.decode(data)
-            if fields is not None and (made := self._splice(reader, data, fields)) is not None:
-                return made
+            except msgspec.ValidationError:
+                pass  # it may be of another kind
+            else:
+                made = self._splice(reader, data, fields)
+                if made is not None:
+                    return made
         sent = orjson.loads(data)
         kind = readers.kind_of(sent, self._kind)
         if kind is None:
             return None
         if reader is None or kind is not reader.kind:
             reader = readers.of(kind)
-            fields = None if reader.decode is None else reader.decode(data)
-        if fields is None:
+            if reader.decode is None:
+                return None
+            made = self._splice(reader, data, reader.decode(data))
+            if made is not None:
+                return made
+        elif fields is None:
             return None
         written = self.write(kind, data, sent, sent)
         return None if isinstance(written, Fault) else written
@@ -83,7 +90,7 @@ class Writer:
     def _splice(self, reader: Reader, data: bytes, fields: dict[str, Any]) -> Made | None:
         """Return the document made of an event's own bytes; None where that is not sure to be the same document."""
         declared = fields.get("type")
-        if not reader.is_its_document or declared not in reader.types or self._kind is not None:
+        if not reader.is_its_document or self._kind is not None:
             return None
         sent_at = fields.get("@timestamp")
         time = fields.get("timestamp") if sent_at is None else sent_at
@@ -91,18 +98,23 @@ class Writer:
         # and none that comes twice. An escaped one is not counted.
         colons = data.count(b":")
         known = len(fields) + (time.count(":") if type(time) is str else 0)
-        if colons != known and (colons < known or orjson.dumps(fields).count(b":") != colons):
+        if colons != known and (colons < known or colons != _colons(fields)):
             return None
         if self.may_be_odd and (b"\\" in data or b"\n" in data):
             return None
-        when = self._clock.of_event(fields)
-        if isinstance(when, Fault):
+        if declared not in reader.types and not reader.is_of(fields):
             return None
+        text, day = time, self._clock.day_of(time) if type(time) is str else None
+        if day is None:
+            when = self._clock.of_event(fields)
+            if isinstance(when, Fault):
+                return None
+            text, day = when
         event = data[: data.rindex(b"}")]
-        at = b',"@timestamp":"%b"' % when[0].encode() if sent_at is None else b""
-        if ("@timestamp" in fields and sent_at != when[0]) or (declared is None and "type" in fields):
+        at = b',"@timestamp":"%b"' % str.encode(text) if sent_at is None else b""
+        if ("@timestamp" in fields and sent_at != text) or (declared is None and "type" in fields):
             return None
-        kind, day = reader.kind, when[1]
+        kind = reader.kind
         stamp = self._stamps.get((kind.name, declared)) or self._stamp(kind, declared)
         more = b""
         if reader.is_enriched:
@@ -111,14 +123,14 @@ class Writer:
                 if not fields.keys().isdisjoint(added) or not _STAMPS.isdisjoint(added):
                     return None
                 more = b"," + orjson.dumps(added)[1:-1]
-        index, action = self._actions.get((kind.name, day)) or self._action(kind, day)
-        identity = self._identity.of(kind.name, day, self._tenant, fields, data, self._received_ms)
+        index, action, common = self._actions.get((kind.name, day)) or self._action(kind, day)
+        identity = self._identity.of(common, fields, data, self._received_ms)
         return index, b"".join((action, identity, b'"}}\n', event, at, stamp, more, b"}\n"))
 
-    def _action(self, kind: Kind, day: str) -> tuple[str, bytes]:
-        """Return the index of a day, and what precedes the `_id` of each of its documents."""
+    def _action(self, kind: Kind, day: str) -> tuple[str, bytes, bytes]:
+        """Return the index of a day, what precedes the `_id` of its documents, and what they have in common."""
         index = f"{self._prefix}{kind.index}-{day}"
-        action = index, f'{{"create":{{"_index":"{index}","_id":"'.encode()
+        action = index, f'{{"create":{{"_index":"{index}","_id":"'.encode(), place(kind.name, day, self._tenant)
         if len(self._actions) < _MAX_ACTIONS:
             self._actions[kind.name, day] = action
         return action
@@ -172,3 +184,11 @@ class Writer:
         if kind.name == INFERENCE.name:
             document.update(self._enrichers.added(fields))
         return document
+
+
+def _colons(fields: dict[str, Any]) -> int:
+    """Count the colons of fields as they would be written without escapes; -1 where they cannot be written."""
+    try:
+        return orjson.dumps([[[[fields]]]]).count(b":")  # so deep as in `write`
+    except orjson.JSONEncodeError:
+        return -1

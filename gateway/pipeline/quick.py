@@ -23,18 +23,23 @@ class Reader:
     def __init__(self, kind: Kind, registry: Registry) -> None:
         self.kind = kind
         event = kind.unchanged
+        self._choose = registry.choose
         self.decode: Callable[[bytes], dict[str, Any]] | None = None
         names: frozenset[str] = frozenset()
         if event is not None:
             self.decode = msgspec.json.Decoder(event).decode
             names = frozenset(event.__annotations__)
         self.types = frozenset(each for each in (None, kind.type) if _is_sure(each, kind, names, registry))
-        """With each of these as `type` (None: without) an event is of this kind if it has fields of its schema alone."""
+        """With each of these as `type` (None: without) an event with fields of its schema alone is of this kind."""
         # The stamps that an event itself may have are looked at in each.
         stamps = Stamps.__annotations__.keys() - {"@timestamp", "timestamp", "type", "event_id"}
         self.is_its_document = kind.document is None and not kind.moments and names.isdisjoint(stamps)
         self.is_enriched = kind.name == INFERENCE.name
         """Whether an event's document is the event itself and what is added to it."""
+
+    def is_of(self, fields: dict[str, Any]) -> bool:
+        """Whether an event that has these fields alone is of this kind."""
+        return self._choose(fields) is self.kind
 
 
 class Readers:
