@@ -48,7 +48,7 @@ def unchanged(event: Any) -> Any | None:
             _check_keys(field, "typed-dict-field")
             kept = _kept(field["schema"])
             fields[name] = Required[kept] if field.get("required", True) else kept
-    except _UnknownSchema:
+    except (_UnknownSchema, KeyError, TypeError):  # or one of another form than pydantic's have now
         return None
     make: Any = TypedDict
     return make("Unchanged", fields, total=False)

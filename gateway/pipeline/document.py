@@ -104,6 +104,7 @@ class Writer:
             return None
         if declared not in reader.types and not reader.is_of(fields):
             return None
+        text: Any
         text, day = time, self._clock.day_of(time) if type(time) is str else None
         if day is None:
             when = self._clock.of_event(fields)

@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import AfterValidator, Field, with_config
 
+from gateway.app import make_digest
 from gateway.pipeline.block import Block, Refusal
 from gateway.pipeline.digest import Digest
+from gateway.settings import Settings
 from gateway.spool.record import Draft
-from schemas import BUILT_IN, Kind, Registry, own
+from schemas import BUILT_IN, Fault, Kind, Registry, own
 from schemas.event import KEEP_EXTRAS, Event
 from schemas.types import Text
 from tests.pipeline.blocks import NOON, draft_of, new_block, new_digest
@@ -136,6 +138,23 @@ def test_other_events_are_not_read_by_pydantic(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Kind, "validate", never)
     draft, refusals = draft_of(new_block(*lines))
     assert (draft.counts.accepted, refusals) == (len(lines), [])
+
+
+@pytest.mark.parametrize(("decoder", "asked"), [("fast", [2]), ("pydantic", [6])])
+def test_the_setting(decoder: Literal["fast", "pydantic"], asked: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `decoder: pydantic` it reads all events, else only those that it changes or refuses."""
+    sizes = []
+    validate = Kind.validate
+
+    def counted(kind: Kind, events: list[dict[str, Any]]) -> list[dict[str, Any] | Fault]:
+        sizes.append(len(events))
+        return validate(kind, events)
+
+    monkeypatch.setattr(Kind, "validate", counted)
+    names: list[Any] = ["a", "b", 3, "c", [], "d"]
+    events = [{"model_name": name} for name in names]
+    draft, _ = draft_of(new_block(*events), make_digest(Settings(decoder=decoder), BUILT_IN))
+    assert (draft.counts.accepted, sizes) == (5, asked)
 
 
 def never(*_: object) -> None:
