@@ -27,6 +27,8 @@ _CONFIG = {"extra_fields_behavior": "allow"}
 _PLAIN = Union[str, bool, LONG, float, None]  # noqa: UP007 - as a type it is no constant
 # They are the clock's, not the schemas'.
 _TIMES: Mapping[str, Any] = {"@timestamp": _PLAIN, "timestamp": _PLAIN}
+UNCHECKED: Any = Union[_PLAIN, list[_PLAIN], dict[str, Any]]  # noqa: UP007
+"""Most values of a field that no schema knows, but for integers beyond 64 bits outside of objects."""
 
 
 class _UnknownSchema(Exception):
@@ -50,6 +52,15 @@ def unchanged(event: Any) -> Any | None:
             fields[name] = Required[kept] if field.get("required", True) else kept
     except (_UnknownSchema, KeyError, TypeError):  # or one of another form than pydantic's have now
         return None
+    return _make(fields)
+
+
+def extended(event: Any, fields: Mapping[str, Any]) -> Any:
+    """Give a type that `unchanged` gave with more fields."""
+    return _make({**event.__annotations__, **fields})
+
+
+def _make(fields: Mapping[str, Any]) -> Any:
     make: Any = TypedDict
     return make("Unchanged", fields, total=False)
 

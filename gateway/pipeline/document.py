@@ -61,14 +61,13 @@ class Writer:
         in before the last bracket; else it is read and written as any other. Where pydantic is to read it, return None
         or raise anything.
         """
-        reader, fields = readers.latest, None
+        reader = readers.latest
         if reader is not None and reader.decode is not None:
             try:
-                fields = reader.decode(data)
+                made = self._splice(reader, data, reader.decode(data))
             except msgspec.ValidationError:
                 pass  # it may be of another kind
             else:
-                made = self._splice(reader, data, fields)
                 if made is not None:
                     return made
         sent = orjson.loads(data)
@@ -77,13 +76,12 @@ class Writer:
             return None
         if reader is None or kind is not reader.kind:
             reader = readers.of(kind)
-            if reader.decode is None:
-                return None
-            made = self._splice(reader, data, reader.decode(data))
-            if made is not None:
-                return made
-        elif fields is None:
+        if reader.check is None:
             return None
+        made = self._splice(reader, data, reader.check(data))
+        if made is not None:
+            return made
+        reader.pass_over(sent)
         written = self.write(kind, data, sent, sent)
         return None if isinstance(written, Fault) else written
 

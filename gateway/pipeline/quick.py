@@ -15,6 +15,12 @@ import msgspec
 from schemas import Kind, Registry
 from schemas.added import Stamps
 from schemas.kinds import INFERENCE
+from schemas.unchanged import UNCHECKED, extended
+
+_LEARN_AFTER = 50  # events
+_MAX_LESSONS = 20
+_MAX_LEARNED = 50  # names: unknown ones are compared with all of them
+_MAX_CHARACTERS = 100
 
 
 class Reader:
@@ -22,24 +28,48 @@ class Reader:
 
     def __init__(self, kind: Kind, registry: Registry) -> None:
         self.kind = kind
-        event = kind.unchanged
         self._choose = registry.choose
+        self._event = event = kind.unchanged
+        self.check: Callable[[bytes], dict[str, Any]] | None = None
+        """Read the fields of the schema; raise an error of msgspec where pydantic is to read it."""
         self.decode: Callable[[bytes], dict[str, Any]] | None = None
+        """The same, with the fields that were learned."""
         names: frozenset[str] = frozenset()
         if event is not None:
-            self.decode = msgspec.json.Decoder(event).decode
+            self.check = self.decode = msgspec.json.Decoder(event).decode
             names = frozenset(event.__annotations__)
         self.types = frozenset(each for each in (None, kind.type) if _is_sure(each, kind, names, registry))
         """With each of these as `type` (None: without) an event with fields of its schema alone is of this kind."""
         # The stamps that an event itself may have are looked at in each.
         stamps = Stamps.__annotations__.keys() - {"@timestamp", "timestamp", "type", "event_id"}
         self.is_its_document = kind.document is None and not kind.moments and names.isdisjoint(stamps)
-        self.is_enriched = kind.name == INFERENCE.name
         """Whether an event's document is the event itself and what is added to it."""
+        self.is_enriched = kind.name == INFERENCE.name
+        others = {key for each in registry.kinds.values() if each is not kind for key in each.decided_by}
+        self._known = names | stamps | others  # or not to be learned
+        self._learned: dict[str, Any] = {}
+        self._passed = self._lessons = 0
 
     def is_of(self, fields: dict[str, Any]) -> bool:
         """Whether an event that has these fields alone is of this kind."""
         return self._choose(fields) is self.kind
+
+    def pass_over(self, event: dict[str, Any]) -> None:
+        """Note an event with other fields too; learn them when there were several, since most senders have their own.
+
+        Whatever is sent, this happens a few times only, and the outcome is the same with it and without.
+        """
+        self._passed += 1
+        if self._passed < _LEARN_AFTER or self._lessons >= _MAX_LESSONS:
+            return
+        self._passed = 0
+        new = [name for name in event if name not in self._known and len(name) <= _MAX_CHARACTERS]
+        new = new[: _MAX_LEARNED - len(self._learned)]
+        if new:
+            self._lessons += 1
+            self._known |= frozenset(new)
+            self._learned |= dict.fromkeys(new, UNCHECKED)
+            self.decode = msgspec.json.Decoder(extended(self._event, self._learned)).decode
 
 
 class Readers:

@@ -56,6 +56,11 @@ WITH_MORE: list[dict[str, Any]] = [
 ]
 
 
+# So many, with so many names, that their names are known from then on.
+MORE = {"model_name": "a", "x": 1, "y": {"a": 1}, "z": [1], "tenant": "b", "received_at": 1, "message": "m"}
+TAUGHT = [MORE, {**MORE, "confidence_level": "c", "@version": "1"}, {"message": "m", "@version": "1", "x": 1}] * 200
+
+
 def spelled(event: dict[str, Any]) -> list[bytes]:
     return [json.dumps(event).encode(), orjson.dumps(event)]
 
@@ -131,6 +136,15 @@ def test_ordinary_events_are_spliced(name: str, monkeypatch: pytest.MonkeyPatch)
         assert line[:-1] + b"," in stored
 
 
+def test_fields_that_come_often_are_spliced() -> None:
+    """After some events with fields that no schema knows, those are stored as they were spelled too."""
+    digest = new_digest()
+    draft_of(new_block(*[MORE | {"tenant": None}] * 200), digest)
+    line = b'{"model_name": "a", "x": "a:b",  "y": {"a": [{"b": 1.50}]}}'
+    draft, _ = draft_of(new_block(line), digest)
+    assert line[:-1] + b"," in bytes(draft.documents[0].data)
+
+
 def test_other_events_are_not_read_by_pydantic(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fields that no schema knows, and names that the gateway adds, cost no reading by pydantic."""
     lines = [line for event in WITH_MORE for line in spelled(event)]
@@ -188,6 +202,17 @@ def never(*_: object) -> None:
         b'{"type":"model_training","model_name":"a","parameters":{"x":123456789012345678901234567890}}',
         b'{"type":"model_training","model_name":"a","epoch":1.0,"step":"2"}',
         b'{"model_name":"a","x":"\xff"}',
+        b'{"model_name":"a","x":123456789012345678901234567890}',
+        b'{"model_name":"a","x":[123456789012345678901234567890]}',
+        b'{"model_name":"a","x":{"a":123456789012345678901234567890}}',
+        b'{"model_name":"a","x":[[1]],"y":[{"a":1,"a":2}]}',
+        b'{"model_name":"a","x":{"a":1,"a":2},"y":{}}',
+        b'{"model_name":"a","x":1,"x":2}',
+        b'{"model_name":"a","x":1,"message":"m"}',
+        b'{"model_name":"a","x":1,"event_type":"m"}',
+        b'{"model_name":"a","confidence_level":"mine","prediction_confidence":0.9}',
+        b'{"model_name":"a","tenant":"mine","received_at":"never"}',
+        b'{"@version":"1","x":"a:b","model_name":null}',
         b'{"model_name":"a","x":1e999}',
         b'{"model_name":"a","prediction_class":123456789012345678901234567890}',
         b'{"model_name":"a","prediction_class":18446744073709551615,"cpu_usage":9223372036854775808}',
@@ -223,6 +248,9 @@ def test_odd_events(line: bytes) -> None:
     for fields in BLOCKS[:2]:
         check(new_block(*beside, line, line, *beside, **fields), both())
         check(new_block(line, **fields), both())
+        taught = both()
+        check(new_block(*TAUGHT, **fields), taught)
+        check(new_block(*beside, line, line, *beside, **fields), taught)
 
 
 def test_events_stay_in_order() -> None:
