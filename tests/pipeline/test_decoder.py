@@ -57,7 +57,7 @@ WITH_MORE: list[dict[str, Any]] = [
 
 
 # So many, with so many names, that their names are known from then on.
-MORE = {"model_name": "a", "x": 1, "y": {"a": 1}, "z": [1], "tenant": "b", "received_at": 1, "message": "m"}
+MORE = {"model_name": "a", "x": 1, "y": {"a": 1}, "z": [1], "tenant": "b", "received_at": 1, "event_type": None}
 TAUGHT = [MORE, {**MORE, "confidence_level": "c", "@version": "1"}, {"message": "m", "@version": "1", "x": 1}] * 200
 
 
@@ -213,6 +213,7 @@ def never(*_: object) -> None:
         b'{"model_name":"a","confidence_level":"mine","prediction_confidence":0.9}',
         b'{"model_name":"a","tenant":"mine","received_at":"never"}',
         b'{"@version":"1","x":"a:b","model_name":null}',
+        b'{"message":"of no alert","timestamp":"2026-06-15T10:00:00Z"}',
         b'{"model_name":"a","x":1e999}',
         b'{"model_name":"a","prediction_class":123456789012345678901234567890}',
         b'{"model_name":"a","prediction_class":18446744073709551615,"cpu_usage":9223372036854775808}',
@@ -245,12 +246,13 @@ def test_odd_events(line: bytes) -> None:
     first = b'{"model_name":"a","timestamp":"2026-06-15T%s","event_id":"e"}'
     beside = [first % each for each in (b"10:00:00Z", b"12:10:00Z", b"12:09:59Z")]
     beside.append(b'{"model_name":"a","timestamp":"2026-03-17T12:00:00Z"}')
+    alert = b'{"type":"alert","message":"m"}'
     for fields in BLOCKS[:2]:
-        check(new_block(*beside, line, line, *beside, **fields), both())
+        check(new_block(*beside, line, alert, line, line, *beside, **fields), both())
         check(new_block(line, **fields), both())
         taught = both()
         check(new_block(*TAUGHT, **fields), taught)
-        check(new_block(*beside, line, line, *beside, **fields), taught)
+        check(new_block(*beside, line, alert, line, line, *beside, **fields), taught)
 
 
 def test_events_stay_in_order() -> None:
