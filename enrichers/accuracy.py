@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from enrichers import Enricher
 
 
+_RIGHT = {"prediction_correct": True, "prediction_accuracy": 1.0}
+_WRONG = {"prediction_correct": False, "prediction_accuracy": 0.0}
+
+
 def accuracy() -> Enricher:
     """Compare prediction and truth as JSON text without quotes; nothing when one of them is absent."""
     return _enrich
@@ -19,8 +23,9 @@ def _enrich(event: Mapping[str, Any]) -> dict[str, Any]:
     predicted, truth = event.get("prediction_class"), event.get("true_label")
     if predicted is None or truth is None:
         return {}
-    correct = _text(predicted) == _text(truth)
-    return {"prediction_correct": correct, "prediction_accuracy": 1.0 if correct else 0.0}
+    if type(predicted) is str and type(truth) is str:
+        return _RIGHT if predicted == truth else _WRONG
+    return _RIGHT if _text(predicted) == _text(truth) else _WRONG
 
 
 def _text(value: Any) -> str:

@@ -242,6 +242,7 @@ def make_digest(settings: Settings, registry: Registry) -> Digest:
         default_kind=events.default_kind,
         index_prefix=events.index_prefix,
         registry=registry,
+        quick=settings.decoder == "fast",
     )
 
 

@@ -33,6 +33,7 @@ DEFAULT_FILE = Path("gateway.yaml")
 # Kubernetes sets names such as GATEWAY_PORT for a service called "gateway".
 PLAIN_NAMES = {
     "GATEWAY_DATA_DIR": "data_dir",
+    "GATEWAY_DECODER": "decoder",
     "GATEWAY_DRAIN_TIMEOUT_SECS": "drain_timeout_secs",
     "ELASTICSEARCH_URL": "elasticsearch.urls",
     "ELASTICSEARCH_API_KEY": "elasticsearch.api_key",
@@ -40,7 +41,7 @@ PLAIN_NAMES = {
     "ELASTICSEARCH_PASSWORD": "elasticsearch.password",
     "ELASTICSEARCH_CA_CERTS": "elasticsearch.ca_certs",
 }
-_SECTIONS = set(Settings.model_fields) - {"data_dir", "drain_timeout_secs"}
+_SECTIONS = set(Settings.model_fields) - {"data_dir", "decoder", "drain_timeout_secs"}
 SECRETS = ("elasticsearch.api_key", "elasticsearch.password", "http.api_keys")
 
 

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from schemas.fault import Fault, first_faults
 from schemas.fields import stored_fields
+from schemas.unchanged import unchanged
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,12 @@ class Kind:
     def _adapter(self) -> TypeAdapter[list[dict[str, Any]]]:
         # Built with the first block: all of them take longer than the rest of the start.
         return TypeAdapter(list[self.event])  # type: ignore[name-defined]
+
+    @cached_property
+    def unchanged(self) -> Any | None:
+        """The type of events that `validate` gives back as they are: `schemas.unchanged`."""
+        core: Any = self._adapter.core_schema
+        return unchanged(core["items_schema"]) if core["type"] == "list" else None
 
     @cached_property
     def moments(self) -> tuple[str, ...]:

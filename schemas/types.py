@@ -8,8 +8,9 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Never
+from typing import Annotated, Any, Literal, Never, Union
 
+import msgspec
 from pydantic import Field, GetCoreSchemaHandler, PlainValidator, WithJsonSchema
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError
 
@@ -45,6 +46,9 @@ _INTEGER = re.compile(r"\s*+[+-]?[0-9]+\s*")
 
 _LARGEST_FLOAT = 1.7976931348623157e308
 SMALLEST_LONG, LARGEST_LONG = -(2**63), 2**63 - 1
+LONG = Annotated[int, msgspec.Meta(ge=SMALLEST_LONG, le=LARGEST_LONG)]
+UNCHANGED: dict[Callable[[Any], Any], Any] = {}
+"""For each check what it takes and gives back as it is, as a type of msgspec: not all that it takes."""
 # Python reads no integer of more than 4300 digits; a long has 19.
 _LONG_DIGITS = 40
 
@@ -88,6 +92,11 @@ def number_between(low: float | None = None, high: float | None = None) -> Calla
             raise PydanticKnownError("less_than_equal", {"le": most})
         return float(value)
 
+    if float(least) == least and float(most) == most:
+        floats = Annotated[float, msgspec.Meta(ge=float(least), le=float(most))]
+        UNCHANGED[check] = floats
+        if least_integer <= most_integer:
+            UNCHANGED[check] = Union[_integers(least_integer, most_integer), floats]  # noqa: UP007
     return check
 
 
@@ -110,7 +119,13 @@ def integer_between(low: int = SMALLEST_LONG, high: int = LARGEST_LONG) -> Calla
             raise PydanticKnownError("greater_than_equal", {"ge": low})
         return int(number)
 
+    if SMALLEST_LONG <= low <= high <= LARGEST_LONG:
+        UNCHANGED[check] = _integers(low, high)
     return check
+
+
+def _integers(low: int, high: int) -> Any:
+    return Annotated[int, msgspec.Meta(ge=low, le=high)]
 
 
 def check_scalar(value: Any) -> Any:
@@ -132,6 +147,11 @@ def check_moment(value: Any) -> Any:
 def refuse_name(_: Any) -> Never:
     """Refuse a field whose name Elasticsearch keeps for itself."""
     raise PydanticCustomError("reserved_name", "This name is reserved by Elasticsearch; rename the field")
+
+
+UNCHANGED[check_scalar] = Union[str, bool, LONG, float]  # noqa: UP007 - as a type it is no constant
+UNCHANGED[check_moment] = Union[str, LONG, float]  # noqa: UP007
+UNCHANGED[refuse_name] = Annotated[float, msgspec.Meta(gt=1, lt=0)]  # none
 
 
 # A JSON schema cannot bound the number that a string spells: those it takes are looked at here alone.

@@ -36,6 +36,7 @@ SEEN = {
         "enrichment.confidence.high enrichment.confidence.medium enrichment.latency.fast"
         " enrichment.latency.normal enrichment.latency.slow enrichment.error.patterns enrichment.models"
     ),
+    "tests/pipeline/test_decoder.py::test_the_setting": "decoder",
     f"{HERE}/test_storage.py::test_a_small_spool": "spool.max_bytes spool.segment_bytes",
     f"{HERE}/test_storage.py::test_a_full_disk": "spool.min_free_bytes",
     f"{HERE}/test_storage.py::test_dead_letters_and_log": "dead_letters.max_bytes log.level log.format",

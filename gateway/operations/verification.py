@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gateway.errors import GatewayError
-from gateway.pipeline.identity import Identity
+from gateway.pipeline.identity import Identity, place
 from gateway.settings import Settings
 from gateway.sinks.elasticsearch.client import RequestFailed, request
 from gateway.sinks.elasticsearch.templates import MANAGED_BY
@@ -128,7 +128,7 @@ class InElasticsearch:
         for via in LISTENERS:
             sent, of = event(verify_id, via), tenant if via == "http" else None
             for day in _last_days():
-                identity = self._identity.of(VERIFICATION.name, day, of, sent, b"", 0)
+                identity = self._identity.of(place(VERIFICATION.name, day, of), sent, b"", 0).decode()
                 wanted.append(Found(via, f"{self._index}-{day}", identity))
         body = {"docs": [{"_index": each.index, "_id": each.id} for each in wanted]}
         answer = await request(self._client, "POST", "/_mget?_source=false", body=body)

@@ -13,8 +13,11 @@ from schemas.fault import Fault, json_path, json_text
 _UTC_TEXT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?Z", re.ASCII)
 _ISO_TEXT = re.compile(r"[-\dWw]+([Tt ][\d:.,]+)? ?(?P<zone>[Zz]|[+-]\d\d:?(\d\d)?)?", re.ASCII)
 _NUMBER_TEXT = re.compile(r"\d{9,}(\.\d+)?", re.ASCII)
+_FRACTION = re.compile(r"(?:\.\d{1,9})?Z", re.ASCII).fullmatch  # behind the second
+_SECOND_CHARACTERS = 19
 _MAX_TEXT = 64  # characters; no time is longer
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
 # The store's retention limits only as long as the other setting is not set.
 _REMEDIES = {"store.retention_days": "set events.max_age_days"}
 # Zones are at most this far ahead of UTC, by whole quarters of an hour; an event is on its way for a moment.
@@ -80,6 +83,8 @@ class BlockClock:
         self._oldest = None if max_age_days is None else _moved(self._now, -max_age_days * 86400)
         self._newest = _moved(self._now, max_future_secs)
         self._max_future_secs = max_future_secs
+        # Of each second that was read, as UTC with Z, and lies within the limits as a whole.
+        self._days: dict[str, str] = {}
         # What an event without a time of its own gets.
         self.of_receipt: Moment | Fault = self.received
         if self._oldest is not None and arrived < self._oldest:
@@ -87,14 +92,22 @@ class BlockClock:
 
     def of_event(self, fields: dict[str, Any]) -> Moment | Fault:
         """Return the event's time, that of receipt when it has none, or why it cannot be."""
-        for name in ("@timestamp", "timestamp"):
-            value = fields.get(name)
-            if value is not None:
-                return self.read(name, value)
-        return self.of_receipt
+        name, value = "@timestamp", fields.get("@timestamp")
+        if value is None:
+            name, value = "timestamp", fields.get("timestamp")
+        return self.of_receipt if value is None else self.read(name, value)
+
+    def day_of(self, text: str) -> str | None:
+        """Return the day of a time that is kept as it is, if another one of its second was read before."""
+        day = self._days.get(text[:_SECOND_CHARACTERS])
+        return day if day is not None and _FRACTION(text, _SECOND_CHARACTERS) else None
 
     def read(self, name: str, value: Any, *, limited: bool = True) -> Moment | Fault:
         """Return the time that a field holds, or why it cannot be; ``limited``: too old or too new it cannot be."""
+        if type(value) is str:
+            day = self._days.get(value[:_SECOND_CHARACTERS])
+            if day is not None and _FRACTION(value, _SECOND_CHARACTERS):
+                return Moment(value, day)
         try:
             when, digits = self._parse(value)
             if limited and self._oldest is not None and when < self._oldest:
@@ -110,7 +123,9 @@ class BlockClock:
                     _why_ahead(value, when, ahead),
                 )
             if isinstance(value, str) and _UTC_TEXT.fullmatch(value):
-                return Moment(value, value[:10].replace("-", "."))
+                found = Moment(value, value[:10].replace("-", "."))
+                self._remember(when, found)
+                return found
             return moment(when, digits)
         except (ValueError, OverflowError):
             return self._fault(
@@ -119,6 +134,13 @@ class BlockClock:
                 "timestamp_invalid",
                 "Not a time: ISO 8601 such as 2026-01-31T12:00:00Z, or a number since 1970 in s, ms, us or ns.",
             )
+
+    def _remember(self, when: datetime, found: Moment) -> None:
+        """Remember a second, of which others of its events are likely to be."""
+        text = found.text[:_SECOND_CHARACTERS]
+        is_within = (self._oldest is None or when - self._oldest >= _SECOND) and self._newest - when >= _SECOND
+        if is_within and when.replace(microsecond=0, tzinfo=None).isoformat() == text:
+            self._days[text] = found.day
 
     def _parse(self, value: Any) -> tuple[datetime, str]:
         """Return the time, and its digits behind the second when they are finer than a datetime."""

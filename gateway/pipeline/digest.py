@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
+from itertools import groupby
+from operator import itemgetter
 
-import orjson
 import structlog
 
 from gateway.pipeline.block import Block, Refusal
-from gateway.pipeline.clock import BlockClock, Clock, Moment
+from gateway.pipeline.clock import Clock
+from gateway.pipeline.document import Made, Writer
 from gateway.pipeline.enrich import Enrichers
 from gateway.pipeline.identity import Identity
-from gateway.pipeline.parse import Event, Parser
+from gateway.pipeline.parse import STEP_BYTES, Event, Parser
+from gateway.pipeline.quick import Readers
 from gateway.spool.record import Counts, DeadLetter, Documents, Draft
 from schemas import BUILT_IN, Fault, Kind, Registry
-from schemas.kinds import INFERENCE, LABEL, MLFLOW
 
 log = structlog.get_logger(__name__)
+_OBJECT = ord("{")
+_PLACE = itemgetter(0, 1)
+_LOOKED_AT = 64  # lines
+# Of the faults that are not the clock's.
+_REASONS = {"timestamp_invalid": "schema", "too_deep": "json"}
 
 
 class Digest:
@@ -32,7 +38,9 @@ class Digest:
         default_kind: str | None = None,
         index_prefix: str = "",
         registry: Registry = BUILT_IN,
+        quick: bool = True,
     ) -> None:
+        """Unless it is ``quick`` pydantic reads each event."""
         self._clock = clock
         self._enrichers = enrichers
         self._identity = Identity()
@@ -40,6 +48,7 @@ class Digest:
         self._registry = registry
         self._default = None if default_kind is None else registry.kinds[default_kind]
         self._prefix = index_prefix
+        self._readers = Readers(registry, self._default) if quick else None
 
     def block(self, block: Block, received: float, now: float | None = None) -> Digestion:
         """Begin on a block received at ``received``, seconds since 1970; ``now``: where that was earlier."""
@@ -53,11 +62,13 @@ class Digestion:
         self._digest = digest
         self._block = block
         self._received = received
-        self._received_ms = int(received * 1000)
-        self._clock: BlockClock = digest._clock.at(received, now)
+        clock = digest._clock.at(received, now)
+        self._writer = Writer(block, received, clock, digest._enrichers, digest._identity, digest._prefix)
+        self._written: list[tuple[int, int, Made]] = []  # in this step, with the place of the event
+        self._looked_at = 0
         self._groups: dict[str, bytearray] = defaultdict(bytearray)
         self._counts: dict[str, int] = defaultdict(int)
-        self._parser = Parser(block.lines, digest._max_line_bytes)
+        self._parser = Parser(block.lines, digest._max_line_bytes, self._take_at_once if digest._readers else None)
         self._letters: list[DeadLetter] = []
         self.refusals: list[Refusal] = [
             Refusal(line, None, reason, "$", reason, message, "", None, data, data_bytes)
@@ -82,6 +93,7 @@ class Digestion:
                 by_kind[kind.name].append(event)
         for name, group in by_kind.items():
             self._take(registry.kinds[name], group)
+        self._gather(in_order=not events)
         self._letters += map(self._letter, self.refusals[len(self._letters) :])
         return not self._parser.done
 
@@ -105,68 +117,46 @@ class Digestion:
                 self._refuse(event, "schema", fields)
                 continue
             try:
-                self._write(kind, event, fields)
+                made = self._writer.write(kind, event.data, event.fields, fields)
             except Exception as error:  # such as an enricher's mistake: it must cost nobody but this event
                 self._fail([event], error)
-
-    def _write(self, kind: Kind, event: Event, fields: dict[str, Any]) -> None:
-        """Write the two lines of a document."""
-        digest, tenant = self._digest, self._block.tenant
-        when, indexed = self._times(kind, fields)
-        if isinstance(when, Fault):
-            self._refuse(event, "schema" if when.rule == "timestamp_invalid" else "clock", when)
-            return
-        try:
-            # Within as many arrays as an answer puts around it, so that what is stored can also be shown.
-            document = orjson.dumps([[[[self._document(kind, event, fields, when)]]]])[4:-4]
-        except orjson.JSONEncodeError as error:
-            self._refuse(event, "json", Fault("$", "too_deep", f"It cannot be stored: {error}.", "", None))
-            return
-        index = f"{digest._prefix}{kind.index}-{indexed.day}"
-        identity = digest._identity.of(kind.name, indexed.day, tenant, fields, event.data, self._received_ms)
-        action = f'{{"create":{{"_index":"{index}","_id":"{identity}"}}}}\n'
-        self._groups[index] += action.encode() + document + b"\n"
-        self._counts[index] += 1
-
-    def _times(self, kind: Kind, fields: dict[str, Any]) -> tuple[Moment | Fault, Moment]:
-        """Return when the event happened, or why that cannot be, and the time whose day its index has."""
-        clock = self._clock
-        when = clock.of_event(fields)
-        if isinstance(when, Fault):
-            return when, clock.received
-        if not kind.moments:
-            return when, when
-        is_label = kind.name == LABEL.name
-        indexed = clock.received if is_label else when
-        for name in kind.moments:
-            if fields.get(name) is None:
                 continue
-            decides = is_label and name == "labelled_at"
-            moment = clock.read(name, fields[name], limited=decides)
-            if isinstance(moment, Fault):
-                return moment, clock.received
-            fields[name] = moment.text  # in seconds it would be read as milliseconds
-            if decides:
-                indexed = moment
-        if indexed is clock.received and isinstance(clock.of_receipt, Fault):
-            return clock.of_receipt, indexed
-        return indexed if is_label and when is clock.received else when, indexed
+            if isinstance(made, Fault):
+                self._refuse(event, _REASONS.get(made.rule, "clock"), made)
+            else:
+                self._written.append((event.line, event.item or 0, made))
 
-    def _document(self, kind: Kind, event: Event, fields: dict[str, Any], when: Moment) -> dict[str, Any]:
-        if kind.name == MLFLOW.name:
-            fields = {
-                "pipeline": "mlflow",
-                "event_category": fields["event_type"],
-                "mlflow_event": event.fields,
-            }
-        document = {**fields, "@timestamp": when.text, "received_at": self._clock.received.text}
-        if document.get("type") is None or self._block.kind:
-            document["type"] = kind.type
-        if self._block.tenant is not None:
-            document["tenant"] = self._block.tenant
-        if kind.name == INFERENCE.name:
-            document.update(self._digest._enrichers.added(fields))
-        return document
+    def _take_at_once(self, line: int, item: int | None, data: bytes) -> bool:
+        """Write an event's document without pydantic; False: it is to be read by pydantic."""
+        readers = self._digest._readers
+        if line >= self._looked_at:
+            self._look(line)
+        if readers is None or data[0] != _OBJECT or len(data) > STEP_BYTES:
+            return False
+        try:
+            made = self._writer.write_at_once(data, readers)
+        except Exception:  # no JSON, a value that pydantic refuses or changes, a mistake of ours: told of there
+            return False
+        if made is None:
+            return False
+        self._written.append((line, item or 0, made))
+        return True
+
+    def _look(self, line: int) -> None:
+        """Look at some lines from ``line`` on together, which is cheaper than at each."""
+        self._looked_at = line + _LOOKED_AT
+        lines = b"".join(self._block.lines[line : self._looked_at])
+        self._writer.may_be_odd = b"\\" in lines or b"\n" in lines
+
+    def _gather(self, *, in_order: bool) -> None:
+        """Put the documents of a step behind those of the steps before, in the order of their events."""
+        if not in_order:
+            self._written.sort(key=_PLACE)
+        for index, written in groupby(self._written, lambda each: each[2][0]):
+            documents = [document for _, _, (_, document) in written]
+            self._groups[index] += b"".join(documents)
+            self._counts[index] += len(documents)
+        self._written.clear()
 
     def _letter(self, refusal: Refusal) -> DeadLetter:
         block = self._block

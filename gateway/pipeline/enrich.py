@@ -28,7 +28,7 @@ class Enrichers:
         """Return the fields to add to an event."""
         added: dict[str, Any] = {}
         for enrich in self._models.get(fields["model_name"], self._common):
-            added.update(enrich(fields))
+            added |= enrich(fields)
         return added
 
 

@@ -8,13 +8,15 @@ Otherwise it is drawn new: time of receipt, a random part of this process, a cou
 
 from __future__ import annotations
 
-import hashlib
 import os
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
+from hashlib import sha256
 from typing import Any
 
 _PROCESS = os.urandom(5)
-_NOT_SET = (None, "")  # an empty id names nothing: events that share it are not the same
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_MAX_KEPT = 1000
+_MAX_KEPT_BYTES = 200
 
 
 class Identity:
@@ -23,25 +25,41 @@ class Identity:
     def __init__(self) -> None:
         """Start a counter of its own."""
         self._counter = int.from_bytes(os.urandom(4), "big")
+        self._models: dict[str, bytes] = {}  # as they end what identifies an event
 
-    def of(self, kind: str, day: str, tenant: str | None, fields: dict[str, Any], data: bytes, now_ms: int) -> str:
-        """Return the `_id` of an event of ``kind`` in the index of ``day``, sent as ``data``."""
+    def of(self, place: bytes, fields: dict[str, Any], data: bytes, now_ms: int) -> bytes:
+        """Return the `_id` of an event sent as ``data``, among those of its `place`."""
         event_id = fields.get("event_id")
-        if event_id not in _NOT_SET:
+        if event_id is not None and event_id != "":  # an empty id names nothing: events that share it are not the same
+            own = str(event_id).encode()
             model = fields.get("model_name")
-            parts = (b"event_id", str(event_id).encode(), b"" if model is None else str(model).encode())
-        elif fields.get("request_id") not in _NOT_SET:
-            parts = (b"bytes", data[data.find(b"{") : data.rfind(b"}") + 1], b"")
+            ends = self._models.get(model) if type(model) is str else None
+            text = b"".join((place, b"8:event_id%d:" % len(own), own, ends or self._of_model(model)))
+        elif fields.get("request_id") not in (None, ""):
+            own = data[data.find(b"{") : data.rfind(b"}") + 1]
+            text = b"".join((place, b"5:bytes%d:" % len(own), own, b"0:"))
         else:
             self._counter = (self._counter + 1) & 0xFFFFFFFF
-            return _text(now_ms.to_bytes(6, "big") + _PROCESS + self._counter.to_bytes(4, "big"))
-        # Each part is preceded by its length, so that no two lists of parts run into the same bytes.
-        digest = hashlib.sha256()
-        for part in ((tenant or "").encode(), kind.encode(), day.encode(), *parts):
-            digest.update(b"%d:" % len(part))
-            digest.update(part)
-        return _text(digest.digest()[:15])
+            drawn = now_ms.to_bytes(6, "big") + _PROCESS + self._counter.to_bytes(4, "big")
+            return b2a_base64(drawn, newline=False).translate(_URL_SAFE)
+        return b2a_base64(sha256(text).digest()[:15], newline=False).translate(_URL_SAFE)
+
+    def _of_model(self, model: Any) -> bytes:
+        part = _part("" if model is None else str(model))
+        # To a dict 1 and true are one key; a name may have a million characters.
+        if type(model) is str and len(part) < _MAX_KEPT_BYTES:
+            if len(self._models) >= _MAX_KEPT:
+                self._models.clear()
+            self._models[model] = part
+        return part
 
 
-def _text(data: bytes) -> str:
-    return urlsafe_b64encode(data).decode()
+def place(kind: str, day: str, tenant: str | None) -> bytes:
+    """Return what the events of a tenant, a kind and a day have in common."""
+    return _part(tenant or "") + _part(kind) + _part(day)
+
+
+def _part(text: str) -> bytes:
+    """Put its length before a part, so that no two lists of parts run into the same bytes."""
+    part = text.encode()
+    return b"%d:%b" % (len(part), part)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -24,6 +24,9 @@ _HTTP_REQUEST = re.compile(rb"[A-Z]{3,10} \S+ HTTP/1\.[01]\s*")
 STEP_BYTES = 32 * 1024
 STEP_EVENTS = 200
 STEP_BLANKS = 10_000
+# Of events that are taken at once in one step: what each costs beyond its bytes counts as bytes too.
+QUICK_STEP_BYTES = 256 * 1024
+QUICK_EVENT_BYTES = 512
 
 
 class Event(NamedTuple):
@@ -38,11 +41,14 @@ class Event(NamedTuple):
 class Parser:
     """Reads the lines of a block, a part of them at a time.
 
-    Blank lines are neither events nor refused. An event longer than ``max_bytes`` is refused.
+    Blank lines are neither events nor refused. An event longer than ``max_bytes`` is refused. ``take`` is asked first
+    for each event, by its line, its number in an array and its bytes: what it takes is not read here.
     """
 
-    def __init__(self, lines: list[bytes], max_bytes: int) -> None:
-        self._pieces = _pieces(lines, max_bytes)
+    def __init__(
+        self, lines: list[bytes], max_bytes: int, take: Callable[[int, int | None, bytes], bool] | None = None
+    ) -> None:
+        self._pieces = _pieces(lines, max_bytes, take or _take_none)
         self.done = False
 
     def step(self) -> tuple[list[Event], list[Refusal]]:
@@ -65,11 +71,24 @@ class Parser:
         return events, refused
 
 
-def _pieces(lines: list[bytes], max_bytes: int) -> Iterator[Event | Refusal | None]:
+def _take_none(line: int, item: int | None, data: bytes) -> bool:
+    return False
+
+
+def _pieces(
+    lines: list[bytes], max_bytes: int, take: Callable[[int, int | None, bytes], bool]
+) -> Iterator[Event | Refusal | None]:
     """Yield each event or the refusal of it, and None now and then while nothing is found."""
+    taken = 0
     for number, line in enumerate(lines):
         if not line or line.isspace():
             if number % STEP_BLANKS == STEP_BLANKS - 1:
+                yield None
+            continue
+        if len(line) <= max_bytes and take(number, None, line):
+            taken += len(line) + QUICK_EVENT_BYTES
+            if taken >= QUICK_STEP_BYTES:
+                taken = 0
                 yield None
             continue
         if len(line) > max_bytes and _is_too_long(line, max_bytes):
@@ -85,6 +104,11 @@ def _pieces(lines: list[bytes], max_bytes: int) -> Iterator[Event | Refusal | No
             for item, data in enumerate(items):
                 if len(data) > max_bytes:
                     yield too_large(number, item, data, len(data), max_bytes)
+                elif take(number, item, data):
+                    taken += len(data) + QUICK_EVENT_BYTES
+                    if taken >= QUICK_STEP_BYTES:
+                        taken = 0
+                        yield None
                 else:
                     yield _piece(number, item, data, data)
         elif text and not text.isspace():

@@ -70,6 +70,11 @@ class Settings(BaseSettings):
     elasticsearch: Elasticsearch = Field(default_factory=Elasticsearch, description="The Elasticsearch sink.")
     store: Store = Field(default_factory=Store, description="The embedded store.")
     log: Log = Field(default_factory=Log, description="The gateway's own log.")
+    decoder: Literal["fast", "pydantic"] = Field(
+        "fast",
+        description="`fast`: pydantic reads only what it would refuse or change; `pydantic`: it reads all events, at a "
+        "higher cost and with the same outcome.",
+    )
     drain_timeout_secs: Annotated[float, Field(ge=0)] = Field(
         10, description="After SIGTERM sinks have this long to take what is on disk."
     )

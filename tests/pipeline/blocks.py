@@ -48,6 +48,7 @@ def new_digest(
     naive_timezone: str = "UTC",
     max_age_days: int | None = 90,
     registry: Registry = BUILT_IN,
+    quick: bool = True,
 ) -> Digest:
     """Return a digest with the contract's defaults where nothing else is said."""
     return Digest(
@@ -57,6 +58,7 @@ def new_digest(
         default_kind=default_kind,
         index_prefix=index_prefix,
         registry=registry,
+        quick=quick,
     )
 
 

@@ -283,3 +283,23 @@ def test_receipt_too_long_ago() -> None:
 
     assert isinstance(found, Fault)
     assert (found.path, found.rule, found.value) == ("$.timestamp", "too_old", '"2026-06-04T12:00:00.250Z"')
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "is_taken"),
+    [
+        ("2026-06-15T12:10:00Z", "2026-06-15T12:10:00.25Z", True),
+        ("2026-06-15T12:10:00Z", "2026-06-15T12:10:00.251Z", False),
+        ("2026-06-14T12:00:00.9Z", "2026-06-14T12:00:00.25Z", True),
+        ("2026-06-14T12:00:00.9Z", "2026-06-14T12:00:00.249Z", False),
+        ("2026-06-15T10:00:00Z", "2026-06-15T10:00:00.123456789Z", True),
+        ("2026-06-15T10:00:00Z", "2026-06-15T10:00:00.1x", False),
+        ("2026-06-15T10:00:00Z", "2026-06-15T10:00:00.٣Z", False),
+        ("2026-06-15T10:00:00Z", "2026-06-15T10:00:00+02:00Z", False),
+    ],
+)
+def test_another_time_of_a_second(first: str, then: str, is_taken: bool) -> None:
+    """Of a second that was read before each time has its own verdict."""
+    clock = Clock("UTC", 1, 600).at(NOW)
+    assert isinstance(clock.read("timestamp", first), Moment)
+    assert isinstance(clock.read("timestamp", then), Moment) is is_taken

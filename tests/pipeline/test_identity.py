@@ -32,6 +32,7 @@ def id_of(event: bytes | dict[str, Any], **fields: Any) -> str:
 
 
 BY_EVENT_ID: dict[str, Any] = {"event_id": "e1", "model_name": "a", "timestamp": AT}
+NO_MODEL: dict[str, Any] = {"event_id": "e1", "type": "data_quality"}  # of which model_name is no known field
 BY_BYTES: dict[str, Any] = {"request_id": "r1", "model_name": "a", "timestamp": AT}
 
 
@@ -49,6 +50,7 @@ BY_BYTES: dict[str, Any] = {"request_id": "r1", "model_name": "a", "timestamp": 
         ({**BY_EVENT_ID, "event_id": 3}, {**BY_EVENT_ID, "event_id": "3"}, True),
         ({**BY_EVENT_ID, "model_name": 3}, {**BY_EVENT_ID, "model_name": "3"}, True),
         ({**BY_EVENT_ID, "event_id": 2**127}, {**BY_EVENT_ID, "event_id": 2**127 + 1}, False),
+        ({**NO_MODEL, "model_name": 1}, {**NO_MODEL, "model_name": True}, False),
         ({"event_id": "ab", "model_name": "c"}, {"event_id": "a", "model_name": "bc"}, False),
         ({"event_id": "e", "message": "m"}, {"event_id": "e", "message": "n"}, True),
         ({"event_id": "e", "event_type": "x"}, {"event_id": "e", "event_type": "y"}, True),
