@@ -96,7 +96,9 @@ class Gateway:
         application.include_router(dead_letters.router(self._dead_letters))
         application.include_router(pages.router())
         local = is_loopback(settings.http.host)
-        self.http = HttpServer(settings.http, Access(application, settings.http.api_keys, loopback=local))
+        self.http = HttpServer(
+            settings.http, Access(ingestion.before(application), settings.http.api_keys, loopback=local)
+        )
 
     async def start(self) -> None:
         """Listen first, then load what is heavy: events are safe on disk before any sink is up."""

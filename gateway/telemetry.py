@@ -35,6 +35,7 @@ class Telemetry:
         )
         self._connections = counter("gateway_connections_total", "Connections accepted.", "source")
         self._answers = counter("gateway_http_answers_total", "Answers to ingestion requests.", "status")
+        self._answers_of: dict[int, Counter] = {}  # by status, as looking one up costs more than counting
         self._groups = histogram("gateway_spool_sync_seconds", "Time to write and sync a group of records.", SECONDS)
         self._records = counter("gateway_spool_records_total", "Records written.")
         self._bulk_secs = histogram("gateway_bulk_seconds", "Time of a bulk request.", SECONDS, "sink")
@@ -60,7 +61,9 @@ class Telemetry:
 
     def answered(self, status: int) -> None:
         """An ingestion request was answered."""
-        self._answers.labels(str(status)).inc()
+        if status not in self._answers_of:
+            self._answers_of[status] = self._answers.labels(str(status))
+        self._answers_of[status].inc()
 
     def group_synced(self, *, records: int, seconds: float) -> None:
         """A group of records reached the disk."""

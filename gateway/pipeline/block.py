@@ -26,6 +26,11 @@ class Block:
     tenant: str | None = None
     broken: list[Broken] = field(default_factory=list)
     kind: str | None = None  # what all of them are, whatever they say
+    peers: list[str] | None = None  # of each line, where `peer` is only that of the first
+
+    def peer_of(self, line: int) -> str:
+        """Return who sent a line."""
+        return self.peer if self.peers is None else self.peers[line]
 
 
 class Refusal(NamedTuple):

@@ -161,8 +161,8 @@ class Digestion:
     def _letter(self, refusal: Refusal) -> DeadLetter:
         block = self._block
         return DeadLetter(
-            self._received, block.source, block.peer, block.tenant, refusal.reason, refusal.path, refusal.rule,
-            refusal.told, refusal.data, refusal.data_bytes, block.kind,
+            self._received, block.source, block.peer_of(refusal.line), block.tenant, refusal.reason, refusal.path,
+            refusal.rule, refusal.told, refusal.data, refusal.data_bytes, block.kind,
         )  # fmt: skip
 
     def _fail(self, events: list[Event], error: Exception) -> None:

@@ -67,7 +67,7 @@ class Door:
             work.refusals.sort(key=lambda each: (each.line, each.item or 0))
             first = work.refusals[0]
             self._telemetry.events_refused(
-                draft.source, block.peer, [each.reason for each in work.refusals],
+                draft.source, block.peer_of(first.line), [each.reason for each in work.refusals],
                 rule=first.rule, path=first.path, message=first.told, value=first.value,
             )  # fmt: skip
         return Receipt(draft.counts.accepted, work.refusals)

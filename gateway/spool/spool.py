@@ -88,14 +88,15 @@ class Spool:
 
     def full(self) -> str | None:
         """Return why nothing can be taken now, naming limit and setting; None when there is room."""
-        # When nobody needs anything any more the last file may be as large as it is: the next write closes it.
-        slowest, held = self.slowest(), self.bytes + self._waiting_bytes
-        if held >= self.max_bytes and (slowest or not self._needs or self._waiting_bytes >= self.max_bytes):
-            return (
-                f"The spool holds {held} bytes, its limit is {self.max_bytes} (spool.max_bytes); "
-                f"it waits for {slowest or 'its sinks'}. "
-                "See the sink's last_error on /status, or raise spool.max_bytes."
-            )
+        held, limit = self.bytes + self._waiting_bytes, self.max_bytes
+        if held >= limit:
+            slowest = self.slowest()
+            # When nobody needs anything any more the last file may be as large as it is: the next write closes it.
+            if slowest or not self._needs or self._waiting_bytes >= limit:
+                return (
+                    f"The spool holds {held} bytes, its limit is {limit} (spool.max_bytes); it waits for "
+                    f"{slowest or 'its sinks'}. See the sink's last_error on /status, or raise spool.max_bytes."
+                )
         free = self._free_bytes - self._waiting_bytes
         if free < self._settings.min_free_bytes:
             if time.monotonic() - self._free_checked > FREE_CHECK_SECS and not self._stopped:

@@ -35,6 +35,10 @@ class Answer(NamedTuple):
     retry_after: float = 0.0
 
 
+class Created(int):
+    """How many items a bulk answer has, where all say that a document was created."""
+
+
 class RequestFailed(GatewayError):
     """The whole request came to nothing: it can be sent again.
 
@@ -66,6 +70,8 @@ def connect(settings: Elasticsearch) -> AsyncElasticsearch:
     """Return a client; nothing is sent yet. Raise `GatewayError` when the settings cannot be used."""
     from elasticsearch import AsyncElasticsearch  # heavy: loaded only where it is used
 
+    from gateway.sinks.elasticsearch.wire import Answers, Bodies
+
     options: dict[str, Any] = {}
     if settings.api_key is not None:
         options["api_key"] = settings.api_key.get_secret_value().strip()
@@ -84,6 +90,7 @@ def connect(settings: Elasticsearch) -> AsyncElasticsearch:
             retry_on_status=(),
             retry_on_timeout=False,
             connections_per_node=settings.max_in_flight + OTHER_CONNECTIONS,
+            serializers={each.mimetype: each() for each in (Answers, Bodies)},
             **options,
         )
     except (ValueError, OSError, ssl.SSLError) as error:
@@ -97,12 +104,13 @@ async def bulk(client: AsyncElasticsearch, body: bytes, count: int, request_time
     """Send a bulk body of ``count`` documents; raise `RequestFailed` when there is no orderly answer to it."""
     shard_ms = int(1000 * min(SHARD_SECS, request_timeout_secs / 2))
     answer, headers = await _request(client, "POST", f"{_BULK}&timeout={shard_ms}ms", body, _NDJSON)
-    if not isinstance(answer, dict) or not isinstance(answer.get("items"), list):
+    items = answer.get("items") if isinstance(answer, dict) else None
+    if not isinstance(items, list | Created):
         raise RequestFailed(f"{_ODD}.")
-    items = answer["items"]
-    if len(items) != count:
-        raise RequestFailed(f"{_ODD}: {len(items)} items for {count} documents.")
-    if answer.get("errors") is False:
+    found = items if isinstance(items, Created) else len(items)
+    if found != count:
+        raise RequestFailed(f"{_ODD}: {found} items for {count} documents.")
+    if isinstance(items, Created) or answer.get("errors") is False:
         return Answer(None)
     answers = [next(iter(item.values()), None) for item in items if isinstance(item, dict)]
     orderly = [each for each in answers if isinstance(each, dict)]

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.settings import Http
+from gateway.sources.http.transport import Flow, Patient
 
 LINGER_SECS = 30  # for the rest of a request that was answered before its end
 UNREAD_SECS = 30  # a client that reads nothing of its answer for so long is gone
@@ -39,8 +39,8 @@ def bounded(settings: Http) -> type[HttpToolsProtocol]:
         # Called by the event loop.
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(cast(asyncio.Transport, _Patient(transport, self)))
-            self.flow = _Flow(transport, self)
+            super().connection_made(cast(asyncio.Transport, Patient(transport, self, self.loop)))
+            self.flow = Flow(transport, self)
             self._begin_head()
 
         def data_received(self, data: bytes) -> None:
@@ -173,13 +173,15 @@ def bounded(settings: Http) -> type[HttpToolsProtocol]:
                 self._deaf = self._ending = True
                 self.flow.resume_reading()
                 self._set_timer(LINGER_SECS, self.end)
+                cast(Patient, self.transport).flush()
                 if self.transport.can_write_eof():
                     self.transport.write_eof()
                 return
             self._deaf = self._ending = True
             self._set_timer(None)
+            cast(Patient, self.transport).flush()
             self._mind_reader(self.transport.get_write_buffer_size())
-            cast(_Patient, self.transport).close_now()
+            cast(Patient, self.transport).close_now()
 
         # Within.
 
@@ -240,35 +242,3 @@ def bounded(settings: Http) -> type[HttpToolsProtocol]:
                 self._mind_reader(left or None)
 
     return BoundedProtocol
-
-
-class _Flow(FlowControl):
-    """Reads no further while requests wait that were sent ahead."""
-
-    def __init__(self, transport: asyncio.Transport, protocol: Any) -> None:
-        super().__init__(transport)
-        self._protocol = protocol
-
-    def resume_reading(self) -> None:
-        """Begin to read again, if that is wanted."""
-        if self._protocol._ending or not (self._protocol._deaf or self._protocol.pipeline):
-            super().resume_reading()
-
-
-class _Patient:
-    """A transport as uvicorn uses it, whose `close` is left to the protocol."""
-
-    def __init__(self, transport: asyncio.Transport, protocol: Any) -> None:
-        self._transport = transport
-        self._protocol = protocol
-        self.close_now = transport.close
-        self.write = transport.write
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def close(self) -> None:
-        self._protocol.end()
-
-    def is_closing(self) -> bool:
-        return self._protocol._ending or self._transport.is_closing()

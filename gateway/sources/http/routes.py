@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
-from fastapi import APIRouter, Request, Response
-from starlette.requests import ClientDisconnect
+from fastapi import APIRouter, Response
 
+from gateway.access import Application, Receive, Scope, Send
 from gateway.errors import LimitReached, SpoolFull, SpoolUnavailable, Stopping
 from gateway.pipeline.block import Block, Receipt
 from gateway.pipeline.intake import Intake
@@ -16,6 +16,7 @@ from gateway.pipeline.turns import TURNS
 from gateway.room import Room, Share
 from gateway.settings import Http
 from gateway.sources.http.body import ENCODINGS, BodyError, decompress, split, too_large
+from gateway.sources.http.gathering import Gathering, alone
 from gateway.sources.http.limits import RateLimit
 from gateway.telemetry import Telemetry
 
@@ -24,6 +25,8 @@ MAX_EVENTS = 200_000  # in a body: each costs memory beyond its bytes
 RETRY_AFTER_SECS = 1
 FREE_BYTES = 64 * 1024  # of a body: the part that waits for nobody
 BODIES_BYTES = 256 * 1024 * 1024  # of all bodies together that are larger, or compressed
+KINDS = {"/v1/events": None, "/v1/labels": "label", "/": None}  # of the events that a path takes
+LOGSTASH = "/"
 
 
 class Ingestion:
@@ -37,9 +40,24 @@ class Ingestion:
         self._intake = intake
         self._telemetry = telemetry
         self._room = Room(BODIES_BYTES)
+        self._gathering = Gathering(self.name, intake)
+
+    def before(self, application: Application) -> Application:
+        """Return an application that answers what is posted here, and leaves all else to the one given.
+
+        A framework's way from a request to a function costs more than an event does.
+        """
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in KINDS:
+                await self._respond(scope, receive, send)
+            else:
+                await application(scope, receive, send)
+
+        return answer
 
     def router(self) -> APIRouter:
-        """Return the routes."""
+        """Return the routes as the API's description shows them; `before` answers."""
         router = APIRouter(tags=["ingestion"])
         body = {
             "requestBody": {
@@ -49,57 +67,67 @@ class Ingestion:
         }
 
         @router.post("/v1/events", openapi_extra=body)
-        async def events(request: Request) -> Response:
+        async def events() -> Response:
             """Take events; the answer names each one that was refused."""
-            return await self._answer(request, None)
+            raise NotImplementedError
 
         @router.post("/v1/labels", openapi_extra=body)
-        async def labels(request: Request) -> Response:
+        async def labels() -> Response:
             """Take labels: the truth about earlier predictions."""
-            return await self._answer(request, "label")
+            raise NotImplementedError
 
-        @router.post("/", openapi_extra=body)
-        async def logstash(request: Request) -> Response:
+        @router.post(LOGSTASH, openapi_extra=body)
+        async def logstash() -> Response:
             """Take events as Logstash's http input does: 200 also when some are refused."""
-            answer = await self._answer(request, None)
-            if answer.status_code in (207, 400):
-                answer.status_code = 200
-            return answer
+            raise NotImplementedError
 
         return router
 
-    async def _answer(self, request: Request, kind: str | None) -> Response:
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = await self._answer(scope, receive)
+        self._telemetry.answered(answer.status)
+        status = 200 if scope["path"] == LOGSTASH and answer.status in (207, 400) else answer.status
+        headers = [
+            (b"content-length", b"%d" % len(answer.body)),
+            (b"content-type", b"application/json"),
+            *answer.headers,
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> _Answer:
         try:
-            receipt = await self._take(request, kind)
+            receipt = await self._take(scope, receive)
         except BodyError as error:
-            answer = _problem(error.status, str(error))
-        except ClientDisconnect:
-            answer = _problem(400, "The connection ended within the body.")  # nobody reads this
+            return _problem(error.status, str(error))
+        except _Gone:
+            return _problem(400, "The connection ended within the body.")  # nobody reads this
         except TimeoutError:
             text = f"The body was not complete within {self._settings.body_timeout_secs:g} s (http.body_timeout_secs)."
-            answer = _problem(408, text)
+            return _problem(408, text)
         except LimitReached as error:
-            answer = _problem(429, str(error), retry_after=RETRY_AFTER_SECS)
+            return _problem(429, str(error), retry_after=RETRY_AFTER_SECS)
         except (SpoolUnavailable, Stopping) as error:
-            answer = _problem(503, str(error), retry_after=RETRY_AFTER_SECS)
-        else:
-            answer = _json(_status(receipt), _receipt_json(receipt))
-        self._telemetry.answered(answer.status_code)
-        return answer
+            return _problem(503, str(error), retry_after=RETRY_AFTER_SECS)
+        if not receipt.refusals:
+            return _Answer(200, b'{"accepted":%d,"rejected":0,"errors":[]}' % receipt.accepted)
+        return _Answer(207 if receipt.accepted else 400, orjson.dumps(_receipt_json(receipt)))
 
-    async def _take(self, request: Request, kind: str | None) -> Receipt:
+    async def _take(self, scope: Scope, receive: Receive) -> Receipt:
         if full := self._intake.full():
             raise SpoolFull(full)
-        kind_of_body = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        kind_of_body = _header(scope, b"content-type").partition(";")[0].strip().lower()
         if kind_of_body.startswith("multipart/"):
             raise BodyError(415, f"{kind_of_body} is not taken: send JSON or NDJSON.")
-        encoding = request.headers.get("content-encoding", "identity").strip().lower() or "identity"
+        encoding = _header(scope, b"content-encoding").strip().lower() or "identity"
         if encoding not in ENCODINGS:
             raise BodyError(415, f"Content-Encoding {encoding!r} is not one of {', '.join(ENCODINGS)}.")
-        tenant: str | None = request.scope.get("state", {}).get("tenant")
+        kind, tenant = KINDS[scope["path"]], scope.get("state", {}).get("tenant")
+        client = scope["client"]
+        peer = f"{client[0]}:{client[1]}" if client else "unknown"
         async with self._room.share() as share:
             try:
-                body = await self._read(request, share)
+                body = await self._read(scope, receive, share)
             except asyncio.CancelledError:  # by the server, which ends and has waited long enough
                 raise Stopping("The gateway is stopping: send again in a moment.") from None
             if wait := self._limit.take(tenant, len(body)):
@@ -108,21 +136,31 @@ class Ingestion:
                 )
             if encoding != "identity":
                 body = await self._unpack(body, encoding, share)
-            peer = f"{request.client.host}:{request.client.port}" if request.client else "unknown"
+            if line := alone(body):
+                return await self._gathering.accept(peer, line, tenant, kind)
             lines = await TURNS.take(split(body, MAX_EVENTS), peer)
             if not lines and b"[" not in body:
                 raise BodyError(400, "The body is empty: send one JSON object, an array, or one object a line.")
             return await self._intake.accept(Block(self.name, peer, lines, tenant, kind=kind))
 
-    async def _read(self, request: Request, share: Share) -> bytes:
+    async def _read(self, scope: Scope, receive: Receive, share: Share) -> bytes:
         limit = self._settings.max_body_bytes
-        announced = request.headers.get("content-length", "")
+        announced = _header(scope, b"content-length")
         if announced.isdigit() and int(announced) > limit:
             raise too_large(limit)
-        body = bytearray()
+        body: bytes | bytearray = b""  # one piece is not copied; of many small ones none is kept
+        more = True
         async with asyncio.timeout(self._settings.body_timeout_secs) as timeout:
-            async for chunk in request.stream():
-                body += chunk
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _Gone
+                piece, more = message.get("body", b""), message.get("more_body", False)
+                if body or more:
+                    body = body if isinstance(body, bytearray) else bytearray(body)
+                    body += piece
+                else:
+                    body = piece
                 if len(body) > limit:
                     raise too_large(limit)
                 if len(body) > FREE_BYTES and not share:
@@ -140,10 +178,22 @@ class Ingestion:
         return body
 
 
-def _status(receipt: Receipt) -> int:
-    if not receipt.refusals:
-        return 200
-    return 207 if receipt.accepted else 400
+class _Gone(Exception):
+    """The sender is."""
+
+
+class _Answer(NamedTuple):
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    """Return a header's value, of several the first; empty when it is not there."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return ""
 
 
 def _receipt_json(receipt: Receipt) -> dict[str, Any]:
@@ -166,14 +216,14 @@ def _receipt_json(receipt: Receipt) -> dict[str, Any]:
     return answer
 
 
-def _problem(status: int, message: str, retry_after: int | None = None) -> Response:
+def _problem(status: int, message: str, retry_after: int | None = None) -> _Answer:
     error = {"index": None, "path": "$", "rule": _RULES[status], "message": message, "value": ""}
-    answer = _json(status, {"accepted": 0, "rejected": 0, "errors": [error]})
+    headers = []
     if retry_after is not None:
-        answer.headers["retry-after"] = str(retry_after)
+        headers.append((b"retry-after", b"%d" % retry_after))
     if status in (408, 413):
-        answer.headers["connection"] = "close"  # the rest of the body is not read
-    return answer
+        headers.append((b"connection", b"close"))  # the rest of the body is not read
+    return _Answer(status, orjson.dumps({"accepted": 0, "rejected": 0, "errors": [error]}), tuple(headers))
 
 
 _RULES = {
@@ -184,7 +234,3 @@ _RULES = {
     429: "limit",
     503: "unavailable",
 }
-
-
-def _json(status: int, content: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(content), status, media_type="application/json")

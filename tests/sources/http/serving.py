@@ -29,7 +29,7 @@ async def serving(
     ingestion = Ingestion(settings, RateLimit(Limits(**(limits or {}))), intake, telemetry or Telemetry())
     application = FastAPI()
     application.include_router(ingestion.router())
-    server = HttpServer(settings, Access(application, settings.api_keys, loopback=True))
+    server = HttpServer(settings, Access(ingestion.before(application), settings.api_keys, loopback=True))
     await server.start()
     try:
         yield server
