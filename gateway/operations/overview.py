@@ -43,12 +43,12 @@ class Overview(Collector):
         self._state = state
         self._sinks = sinks
         self._sources = sources
-        self._registry = telemetry.registry
+        self._telemetry = telemetry
         self._letter_boxes = letter_boxes
         self._workers = workers
         self._started = time.time()
         self._off: list[str] = []
-        self._registry.register(self)
+        telemetry.registry.register(self)
 
     def status(self) -> dict[str, Any]:
         """Return the snapshot."""
@@ -93,7 +93,7 @@ class Overview(Collector):
 
     def metrics(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+        return generate_latest(self._telemetry)
 
     def collect(self) -> Iterable[Metric]:
         """Give what is read rather than counted."""

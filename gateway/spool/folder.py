@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -65,6 +66,11 @@ class Folder:
     def segments(self) -> int:
         """Number of files."""
         return len({*self._closed, self.end.segment})
+
+    @property
+    def closed_segments(self) -> Mapping[int, int]:
+        """Segments that nobody writes any more, and their sizes in bytes."""
+        return self._closed
 
     def full(self) -> str | None:
         """Return why nothing can be taken now, naming limit and setting; None when there is room."""
