@@ -60,7 +60,8 @@ class Folder:
     @property
     def bytes(self) -> int:
         """Bytes on disk."""
-        return sum(self._closed.values()) + (0 if self.end.segment in self._closed else self.end.offset)
+        last = self.end.offset if self.end.segment and self.end.segment not in self._closed else 0
+        return sum(self._closed.values()) + last
 
     @property
     def segments(self) -> int:

@@ -14,7 +14,7 @@ import structlog
 from gateway.sources.listening import HANDSHAKE_SECS
 
 log = structlog.get_logger(__name__)
-PAUSE_SECS = 0.02  # in which the others may take what comes, before this process does after all
+PAUSE_SECS = 0.05  # in which the others may take what comes, before this process does after all
 EXHAUSTED_SECS = 0.5
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 

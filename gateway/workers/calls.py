@@ -62,7 +62,7 @@ async def _passed(
         writer, {**{name: scope.get(name) for name in _PASSED}, "client": scope["client"], "server": scope["server"]}
     )
     asking = asyncio.create_task(_ask(receive, writer))
-    began = False
+    began = gone = False
     try:
         while (message := await _read(reader)) is not None:
             began = True
@@ -70,22 +70,25 @@ async def _passed(
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 break
         else:
-            if began and not asking.done():  # the client has not gone, and must not take it for the whole answer
+            gone = asking.done() and await asking
+            if began and not gone:  # the client must not take it for the whole answer
                 raise ConnectionError("the answer broke off")
-            began = began or asking.done()
     finally:
         asking.cancel()
         writer.close()
-    return began
+    return began or gone
 
 
-async def _ask(receive: Receive, writer: asyncio.StreamWriter) -> None:
-    """Pass the body on; the end of the pair tells that the client has gone."""
-    with suppress(ConnectionError):
+async def _ask(receive: Receive, writer: asyncio.StreamWriter) -> bool:
+    """Pass the body on; return true when the client has gone, which the end of the pair tells the owner."""
+    try:
         while (message := await receive())["type"] == "http.request":
             _write(writer, message)
             await writer.drain()
-        writer.close()
+    except ConnectionError:
+        return False
+    writer.close()
+    return True
 
 
 class Answering:
@@ -142,6 +145,12 @@ class Answering:
                     await writer.drain()
 
             await self._application(scope, receive, send)
+            writer.write_eof()
+            # Closed with something unread the pair would break, and the answer with it.
+            while await reader.read(BUFFER_BYTES):
+                pass
+        except ConnectionError:
+            pass
         except Exception:  # as uvicorn does it; the client gets a 500 or a broken answer
             log.exception("An answer failed.")
         finally:

@@ -161,8 +161,8 @@ class Crew:
             worker.folder.failure = worker.unable
             code = worker.process.returncode if worker.process is not None else None
             log.error(
-                "A receiver ended: another one takes its place and its folder.",
-                worker=worker.number, exit=code, why=worker.unable,
+                f"The receiver {worker.number} ended: another one takes its place and its folder.",
+                exit=code, why=worker.unable,
             )  # fmt: skip
             if time.monotonic() - worker.started < AGAIN_SECS:
                 await asyncio.sleep(AGAIN_SECS)
