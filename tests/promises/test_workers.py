@@ -208,7 +208,7 @@ def test_what_is_no_ingestion_reaches_the_owner(gateway: GatewayFactory) -> None
     assert running.http.post("/v1/events", content=body).json()["accepted"] == 20_000
     books.settled(running)
     index = running.http.get("/v1/search").json()["hits"][0]["_index"]
-    answer = running.http.get("/v1/export", params={"index": index})
+    answer = running.http.get(f"/v1/export/{index}")
     assert answer.content[:4] == answer.content[-4:] == b"PAR1"
 
 
