@@ -29,7 +29,7 @@ from gateway.pipeline.digest import Digest
 from gateway.pipeline.enrich import Enrichers
 from gateway.pipeline.intake import Door
 from gateway.settings import Settings
-from gateway.sinks.sink import Sink
+from gateway.sinks.lanes import Lanes
 from gateway.sources.http.limits import RateLimit
 from gateway.sources.http.routes import Ingestion
 from gateway.sources.http.server import HttpServer
@@ -37,11 +37,12 @@ from gateway.sources.listening import is_loopback
 from gateway.sources.tcp.source import TcpSource
 from gateway.spool.books import Cursor, total
 from gateway.spool.chosen import Reading
+from gateway.spool.folders import Folders
 from gateway.spool.letters import LetterBox
-from gateway.spool.spool import Spool
 from gateway.spool.state import State
 from gateway.store.store import Store
 from gateway.telemetry import Telemetry
+from gateway.workers.crew import Crew
 from schemas import Registry
 
 if TYPE_CHECKING:
@@ -63,27 +64,32 @@ class Gateway:
         try:
             check_formats(settings.data_dir)
             self.state = State(settings.data_dir / "state.sqlite3", settings.dead_letters.max_bytes)
-            self.spool = Spool(settings.data_dir / "spool" / "0", settings.spool, self.telemetry.group_synced)
+            path, receivers = settings.data_dir / "spool", settings.receivers
+            self.spool = Folders(path, settings.spool, self.telemetry.group_synced, receivers)
         except OSError as error:
             raise GatewayError(
                 f"{error.filename or settings.data_dir} cannot be used ({error.strerror}): mend that, or set "
                 "GATEWAY_DATA_DIR to another directory."
             ) from None
-        self._letter_box = LetterBox(self.spool, self.state)
+        self._letter_boxes = [LetterBox(folder, self.state) for folder in self.spool.all]
         self._reading = Reading(settings.data_dir / "state.sqlite3")
-        self._dead_letters = DeadLetters(self.state, self._reading, self.spool, self._letter_box, digest, self._trials)
-        self.sinks: list[Sink] = []
+        self._dead_letters = DeadLetters(
+            self.state, self._reading, self.spool, self._letter_boxes, digest, self._trials
+        )
+        self.sinks: list[Lanes] = []
         self._store: Store | None = None
         self._verification = Verification(settings)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
-        door = Door(digest, self.spool.append, self.spool.closed, self.telemetry)
+        door = Door(digest, self.spool.own.append, self.spool.own.closed, self.telemetry)
         self.overview = Overview(
-            self.spool, self.state, lambda: self.sinks, self._sources, self.telemetry, self._letter_box
+            self.spool, self.state, lambda: self.sinks, self._sources, self.telemetry, self._letter_boxes, self._workers
         )
         keys = Keys(settings.http.api_keys)
-        self.tcp = TcpSource(settings.tcp, door, self.telemetry, keys) if settings.tcp.enabled else None
+        self.tcp: TcpSource | None = None
+        self.http: HttpServer | None = None
+        self.crew: Crew | None = None
         ingestion = Ingestion(settings.http, RateLimit(settings.limits), door, self.telemetry)
         application = FastAPI(title="ML log gateway", version=gateway.__version__, redoc_url=None)
         application.include_router(ingestion.router())
@@ -96,19 +102,33 @@ class Gateway:
         application.include_router(dead_letters.router(self._dead_letters))
         application.include_router(pages.router())
         local = is_loopback(settings.http.host)
-        self.http = HttpServer(
-            settings.http, Access(ingestion.before(application), settings.http.api_keys, loopback=local)
-        )
+        self._application = Access(ingestion.before(application), settings.http.api_keys, loopback=local)
+        if receivers:
+            self.crew = Crew(settings, self.spool, self.telemetry, self._lock)
+        else:
+            self.tcp = TcpSource(settings.tcp, door, self.telemetry, keys) if settings.tcp.enabled else None
+            self.http = HttpServer(settings.http, self._application)
+
+    @property
+    def http_port(self) -> int:
+        """The port for HTTP."""
+        return self.http.port if self.http is not None else self.crew.http_port if self.crew is not None else 0
+
+    @property
+    def tcp_port(self) -> int:
+        """The port for JSON lines, 0 when there is none."""
+        return self.tcp.port if self.tcp is not None else self.crew.tcp_port if self.crew is not None else 0
 
     async def start(self) -> None:
         """Listen first, then load what is heavy: events are safe on disk before any sink is up."""
         if self.tcp is not None:
             await self.tcp.start()
-        await self.http.start()
-        self._tasks = [
-            asyncio.create_task(self._letter_box.run()),
-            asyncio.create_task(self.overview.watch()),
-        ]
+        if self.http is not None:
+            await self.http.start()
+        if self.crew is not None:
+            await self.crew.start(self._application)
+        parts = (*(box.run() for box in self._letter_boxes), self.overview.watch())
+        self._tasks = [asyncio.create_task(part) for part in parts]
         sinks = await asyncio.to_thread(self._make_sinks)
         try:
             await self._forget_others({sink.name for sink in sinks})
@@ -125,7 +145,7 @@ class Gateway:
     async def stop(self) -> None:
         """Close the listeners, finish what was read, sync, let the sinks take what they can, close."""
         self._stopping = True
-        await asyncio.gather(*(part.stop() for part in (self.tcp, self.http, self._dead_letters) if part))
+        await asyncio.gather(*(part.stop() for part in (self.tcp, self.http, self.crew, self._dead_letters) if part))
         await self.spool.stop()
         secs = self.settings.drain_timeout_secs
         await asyncio.gather(self._drain_letters(secs), *(sink.drain(secs) for sink in self.sinks))
@@ -133,7 +153,7 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._letter_box.stop()
+        await asyncio.gather(*(box.stop() for box in self._letter_boxes))
         await asyncio.to_thread(self._reading.close)
         self.state.close()
         os.close(self._lock)
@@ -141,27 +161,36 @@ class Gateway:
     async def _drain_letters(self, secs: float) -> None:
         with suppress(TimeoutError, OSError):  # what is not kept now is read from the spool again
             async with asyncio.timeout(secs):
-                await self._letter_box.catch_up()
+                await asyncio.gather(*(box.catch_up() for box in self._letter_boxes))
 
-    def _make_sinks(self) -> list[Sink]:
+    def _make_sinks(self) -> list[Lanes]:
         """Load what is heavy, and only what is used; blocks."""
         settings, prefix = self.settings, self.settings.events.index_prefix
-        sinks: list[Sink] = []
+        sinks: list[Lanes] = []
         if settings.store_enabled:
             from gateway.sinks.embedded import EmbeddedSink
 
             store = self._embedded_store()
-            sinks.append(EmbeddedSink(self.spool, self.state, store, settings.store, self.telemetry))
+            embedded = [
+                EmbeddedSink(folder, self.state, store, settings.store, self.telemetry, first=folder is self.spool.own)
+                for folder in self.spool.all
+            ]
+            sinks.append(Lanes(list(zip(self.spool.all, embedded, strict=True))))
             self._store = store
             self._verification.places[sinks[-1].name] = InEmbeddedStore(store, prefix)
         if settings.elasticsearch.urls:
             from gateway.sinks.elasticsearch.sink import ElasticsearchSink
             from gateway.store.elasticsearch import ElasticsearchStore
 
-            sink = ElasticsearchSink(
-                self.spool, self.state, settings.elasticsearch, prefix, self.telemetry, self.registry
-            )
-            sinks.append(sink)
+            lanes: list[ElasticsearchSink] = []
+            for folder in self.spool.all:
+                beside = lanes[0] if lanes else None
+                lane = ElasticsearchSink(
+                    folder, self.state, settings.elasticsearch, prefix, self.telemetry, self.registry, beside
+                )
+                lanes.append(lane)
+            sink = lanes[0]
+            sinks.append(Lanes(list(zip(self.spool.all, lanes, strict=True))))
             self._verification.places[sink.name] = InElasticsearch(sink.client, prefix)
             self._store = self._store or ElasticsearchStore(sink.client, prefix, self.registry)
         return sinks
@@ -174,26 +203,30 @@ class Gateway:
     async def _forget_others(self, configured: set[str]) -> None:
         """Drop the cursors of sinks that are no longer configured: they have no claim on the spool."""
         for name in await self.state.run(self.state.sinks) - configured:
-            cursor = self.state.cursor(name, self.spool.name)
+            cursors = {each.name: self.state.cursor(name, each.name) for each in self.spool.all}
             if name == "embedded":  # of which the state has only what it had to skip
-                skipped, cursor = cursor, await self._forget_embedded()
-                cursor = cursor.skipped_to(skipped) if cursor and skipped else cursor
+                taken = await self._forget_embedded()
+                for folder, skipped in cursors.items():
+                    cursor = taken.get(folder)
+                    cursors[folder] = cursor.skipped_to(skipped) if cursor and skipped else cursor
             await self.state.run(functools.partial(self.state.forget, name))
-            accepted = total(self.spool.counts).accepted
-            missing = 0 if cursor is None else accepted - cursor.accepted + cursor.parked
+            missing = 0
+            for each in self.spool.all:
+                if (cursor := cursors[each.name]) is not None:
+                    missing += total(each.counts).accepted - cursor.accepted + cursor.parked
             log.warning(
                 "A sink is no longer configured: its place in the spool is dropped.", sink=name, not_taken=missing
             )
         await self.state.run(lambda: self.state.remember(configured))
 
-    async def _forget_embedded(self) -> Cursor | None:
+    async def _forget_embedded(self) -> dict[str, Cursor | None]:
         store = self._embedded_store()
         try:
             await store.open()
-            return await store.forget(self.spool.name)
+            return {each.name: await store.forget(each.name) for each in self.spool.all}
         except GatewayError as error:
             log.warning("The embedded store is not used and cannot be opened.", error=str(error))
-            return None
+            return {}
         finally:
             await store.close()
 
@@ -206,10 +239,16 @@ class Gateway:
         return self.spool.failure or self.spool.full()
 
     def _sources(self) -> dict[str, dict[str, Any]]:
-        sources: dict[str, dict[str, Any]] = {"http": {"connections": self.http.connections}}
-        if self.tcp is not None:
-            sources["tcp"] = self.tcp.status()
-        return sources
+        if self.crew is not None:
+            return self.crew.sources()
+        live = {"http": self.http, "tcp": self.tcp}
+        return {name: source.status() for name, source in live.items() if source is not None}
+
+    def _workers(self) -> list[dict[str, Any]]:
+        if self.crew is not None:
+            return self.crew.status()
+        connections = sum(each["connections"] for each in self._sources().values())
+        return [{"pid": os.getpid(), "connections": connections, "events": total(self.spool.counts).received}]
 
 
 def make_digest(settings: Settings, registry: Registry) -> Digest:

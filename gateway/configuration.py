@@ -35,13 +35,14 @@ PLAIN_NAMES = {
     "GATEWAY_DATA_DIR": "data_dir",
     "GATEWAY_DECODER": "decoder",
     "GATEWAY_DRAIN_TIMEOUT_SECS": "drain_timeout_secs",
+    "GATEWAY_WORKERS": "workers",
     "ELASTICSEARCH_URL": "elasticsearch.urls",
     "ELASTICSEARCH_API_KEY": "elasticsearch.api_key",
     "ELASTICSEARCH_USERNAME": "elasticsearch.username",
     "ELASTICSEARCH_PASSWORD": "elasticsearch.password",
     "ELASTICSEARCH_CA_CERTS": "elasticsearch.ca_certs",
 }
-_SECTIONS = set(Settings.model_fields) - {"data_dir", "decoder", "drain_timeout_secs"}
+_SECTIONS = set(Settings.model_fields) - {"data_dir", "decoder", "drain_timeout_secs", "workers"}
 SECRETS = ("elasticsearch.api_key", "elasticsearch.password", "http.api_keys")
 
 

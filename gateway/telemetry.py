@@ -6,9 +6,12 @@ Metric names follow Prometheus: base units, ``_total`` for counters.
 from __future__ import annotations
 
 from collections import Counter as Tally
+from collections.abc import Iterable, Iterator
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client.core import Metric
+from prometheus_client.samples import Sample
 
 log = structlog.get_logger(__name__)
 
@@ -23,6 +26,7 @@ class Telemetry:
         """Make the metrics, in a registry of their own."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a line more for each, which nobody asked for
         self.registry = CollectorRegistry()
+        self._elsewhere: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(name, text, labels, registry=self.registry)
@@ -42,6 +46,25 @@ class Telemetry:
         self._bulk_bytes = histogram("gateway_bulk_bytes", "Size of a bulk request.", BYTES, "sink")
         self._retried = counter("gateway_events_retried_total", "Events sent to a sink once more.", "sink")
         self._failures = counter("gateway_sink_failures_total", "Requests to a sink that failed.", "sink", "reason")
+
+    def add(self, risen: Iterable[tuple[str, dict[str, str], float]]) -> None:
+        """Take note of what another process counted: name of a sample, labels, by how much it rose."""
+        for name, labels, rise in risen:
+            key = name, tuple(sorted(labels.items()))
+            self._elsewhere[key] = self._elsewhere.get(key, 0.0) + rise
+
+    def collect(self) -> Iterator[Metric]:
+        """Give all metrics, with what other processes counted; for `generate_latest`."""
+        rest = dict(self._elsewhere)
+        for family in self.registry.collect():
+            names = {family.name, *(f"{family.name}_{end}" for end in ("total", "bucket", "sum", "count"))}
+            family.samples = [
+                each._replace(value=each.value + rest.pop((each.name, tuple(sorted(each.labels.items()))), 0.0))
+                for each in family.samples
+            ]
+            for name, labels in [key for key in rest if key[0] in names]:
+                family.samples.append(Sample(name, dict(labels), rest.pop((name, labels))))
+            yield family
 
     def connected(self, source: str) -> None:
         """A client connected."""

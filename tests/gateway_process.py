@@ -19,6 +19,7 @@ from tests.elasticsearch_node.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRUBBED = ("GATEWAY_", "ELASTICSEARCH_")
+WORKERS = "GATEWAY_WORKERS"  # of the caller's environment: every test's gateway runs with so many
 POLL_SECS = 0.05
 TAIL_LINES = 40
 
@@ -52,6 +53,8 @@ class Gateway:
             text = config if isinstance(config, str) else json.dumps(config)  # JSON is YAML
             self.config_file.write_text(text, encoding="utf-8")
         self.env = {"GATEWAY_TCP__PORT": str(free_port()), "GATEWAY_HTTP__PORT": str(free_port())}
+        if WORKERS in os.environ:
+            self.env[WORKERS] = os.environ[WORKERS]
         self.env.update(env or {})
         self.program = [sys.executable, "-m", "gateway"]
         self.args = list(args)

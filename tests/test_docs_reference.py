@@ -91,7 +91,7 @@ def test_metrics(running: Gateway) -> None:
 def test_fields_of_status(running: Gateway) -> None:
     """Every field of /status is in the table, and there are no others."""
     status = running.status()
-    names = {*status["sources"], *status["sinks"]}
+    names = {*status["sources"], *status["sinks"], "each"}
     there = set(leaves(status, ()))
     listed = [name for row in API.table("## GET /status") for name in code(row[0])]
     patterns = [re.compile(re.escape(name).replace(r"\*", f"({'|'.join(names)})")) for name in listed]
@@ -103,6 +103,8 @@ def leaves(value: Any, steps: tuple[str, ...]) -> list[str]:
     """Return the dotted names of all that is no object."""
     if isinstance(value, dict):
         return [leaf for key, each in value.items() for leaf in leaves(each, (*steps, key))]
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [leaf for one in value for leaf in leaves(one, (*steps, "each"))]
     return [".".join(steps)]
 
 

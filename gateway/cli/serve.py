@@ -29,12 +29,16 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on, for TCP and HTTP.")] = None,
     tcp_port: Annotated[int | None, typer.Option(help="Port for JSON lines.")] = None,
     http_port: Annotated[int | None, typer.Option(help="Port for HTTP.")] = None,
+    workers: Annotated[str | None, typer.Option(help="Processes that take events; auto: one a processor core.")] = None,
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C.
 
     Example: ELASTICSEARCH_URL=http://127.0.0.1:9200 gateway serve
     """
-    flags = _nested(data_dir=data_dir, tcp__host=host, http__host=host, tcp__port=tcp_port, http__port=http_port)
+    flags = _nested(
+        data_dir=data_dir, tcp__host=host, http__host=host, tcp__port=tcp_port, http__port=http_port,
+        workers=workers,
+    )  # fmt: skip
     settings = load(config, flags=flags)
 
     import uvloop
@@ -55,16 +59,13 @@ async def _serve(settings: Settings) -> None:
 
     from gateway.app import Gateway
     from gateway.operations.preflight import exposed
+    from gateway.process import settle
 
     log = structlog.get_logger("gateway")
     gateway = Gateway(settings)
     try:
         await gateway.start()
-        # What is there now stays: searched for garbage again and again, it would hold up everybody for half a second
-        # over an event of a hundred thousand parts. And threads let the event loop in soon.
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
-        sys.setswitchinterval(0.001)
+        settle()
         sys.stdout.write(_greeting(gateway))
         sys.stdout.flush()
         for warning in exposed(settings):
@@ -81,8 +82,8 @@ async def _serve(settings: Settings) -> None:
 
 def _greeting(gateway: Gateway) -> str:
     settings = gateway.settings
-    url = url_of(settings, gateway.http.port)
-    tcp = reachable(settings.tcp.host), gateway.tcp.port if gateway.tcp else 0
+    url = url_of(settings, gateway.http_port)
+    tcp = reachable(settings.tcp.host), gateway.tcp_port
     into = []
     if settings.elasticsearch.urls:
         into.append(f"Elasticsearch at {', '.join(settings.elasticsearch.urls)}")
@@ -93,13 +94,13 @@ def _greeting(gateway: Gateway) -> str:
     lines = [
         "",
         "The gateway takes events:",
-        *([f"  TCP   {tcp[0]}:{tcp[1]}  one JSON object a line"] if gateway.tcp else []),
+        *([f"  TCP   {tcp[0]}:{tcp[1]}  one JSON object a line"] if gateway.tcp_port else []),
         f"  HTTP  {url}/v1/events",
         f"and puts them into {' and '.join(into)}.",
         "",
         "Paste this into another terminal to send one:",
         f"  curl{key} -d '{EVENT}' {url}/v1/events",
-        *([f"or, over TCP:\n  {say} '{LINE}' | nc -w 1 {tcp[0]} {tcp[1]}"] if gateway.tcp else []),
+        *([f"or, over TCP:\n  {say} '{LINE}' | nc -w 1 {tcp[0]} {tcp[1]}"] if gateway.tcp_port else []),
         "",
         f"Then look at {url}/ or {url}/v1/search.",
         "Ctrl-C stops.",

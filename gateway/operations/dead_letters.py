@@ -21,9 +21,9 @@ from gateway.operations.replay import Replay, Trial
 from gateway.pipeline.digest import Digest
 from gateway.settings import Settings
 from gateway.spool.chosen import Choice, Group, Held, Reading, batch, groups, heads, newest
+from gateway.spool.folders import Folders
 from gateway.spool.letters import LetterBox
 from gateway.spool.record import Draft
-from gateway.spool.spool import Spool
 from gateway.spool.state import State
 from gateway.store.query import QueryError
 
@@ -44,15 +44,15 @@ class DeadLetters:
         self,
         state: State,
         reading: Reading,
-        spool: Spool,
-        box: LetterBox,
+        spool: Folders,
+        boxes: list[LetterBox],
         digest: Digest,
         trials: Callable[[], Mapping[str, Trial]],
     ) -> None:
         self._state = state
         self._reading = reading
         self._spool = spool
-        self._box = box
+        self._boxes = boxes
         self._digest = digest
         self._trials = trials
         self._work: asyncio.Task[Any] | None = None
@@ -141,7 +141,7 @@ class DeadLetters:
         return report
 
     async def _settle(self, draft: Draft) -> None:
-        await self._spool.append(draft)
+        await self._spool.own.append(draft)
         await self._catch_up()
 
     async def _drop(self, choice: Choice) -> dict[str, Any]:
@@ -174,7 +174,8 @@ class DeadLetters:
     async def _catch_up(self) -> None:
         """Return when the table has all that is in the spool."""
         try:
-            await self._box.catch_up()
+            for box in self._boxes:
+                await box.catch_up()
         except OSError as error:
             raise GatewayError(f"The spool cannot be read ({error.strerror or error}): mend the disk.") from None
 
@@ -214,13 +215,13 @@ def _open(settings: Settings, file: Path) -> DeadLetters:
     try:
         check_formats(settings.data_dir)
         state = State(file, settings.dead_letters.max_bytes)
-        spool = Spool(settings.data_dir / "spool" / "0", settings.spool, lambda *, records, seconds: None)
+        spool = Folders(settings.data_dir / "spool", settings.spool, lambda *, records, seconds: None)
     except OSError as error:
         raise GatewayError(
             f"{error.filename or settings.data_dir} cannot be used ({error.strerror}): mend that, or set "
             "GATEWAY_DATA_DIR to another directory."
         ) from None
-    return DeadLetters(state, Reading(file), spool, LetterBox(spool, state), digest, dict)
+    return DeadLetters(state, Reading(file), spool, [LetterBox(each, state) for each in spool.all], digest, dict)
 
 
 def _next(choice: Choice, after: int, upto: int, db: sqlite3.Connection) -> list[Held]:

@@ -14,11 +14,11 @@ from prometheus_client.registry import Collector
 
 import gateway
 from gateway.logs import write_kept_back
-from gateway.sinks.sink import Sink
-from gateway.spool.books import sink_books, total
+from gateway.sinks.lanes import Lanes
+from gateway.spool.books import total
+from gateway.spool.folders import Folders
 from gateway.spool.letters import LetterBox
 from gateway.spool.record import Counts
-from gateway.spool.spool import Spool
 from gateway.spool.state import State
 from gateway.telemetry import Telemetry
 
@@ -31,22 +31,24 @@ class Overview(Collector):
 
     def __init__(
         self,
-        spool: Spool,
+        spool: Folders,
         state: State,
-        sinks: Callable[[], list[Sink]],
+        sinks: Callable[[], list[Lanes]],
         sources: Callable[[], dict[str, dict[str, Any]]],
         telemetry: Telemetry,
-        letter_box: LetterBox,
+        letter_boxes: list[LetterBox],
+        workers: Callable[[], list[dict[str, Any]]],
     ) -> None:
         self._spool = spool
         self._state = state
         self._sinks = sinks
         self._sources = sources
-        self._registry = telemetry.registry
-        self._letter_box = letter_box
+        self._telemetry = telemetry
+        self._letter_boxes = letter_boxes
+        self._workers = workers
         self._started = time.time()
         self._off: list[str] = []
-        self._registry.register(self)
+        telemetry.registry.register(self)
 
     def status(self) -> dict[str, Any]:
         """Return the snapshot."""
@@ -64,7 +66,7 @@ class Overview(Collector):
         off = {"intake": sums.received - sums.accepted - sums.refused - sums.filtered}
         sinks = {}
         for sink in self._sinks():
-            books["sinks"][sink.name], off[sink.name] = sink_books(sink.cursor, sums.accepted)
+            books["sinks"][sink.name], off[sink.name] = sink.books()
             sinks[sink.name] = sink.status()
         books["difference"] = next((each for each in off.values() if each), 0)
         self._off = [step for step, each in off.items() if each]
@@ -75,6 +77,7 @@ class Overview(Collector):
         return {
             "version": gateway.__version__,
             "uptime_secs": round(time.time() - self._started, 1),
+            "workers": self._workers(),
             "sources": sources,
             "spool": {
                 "bytes": spool.bytes,
@@ -85,13 +88,13 @@ class Overview(Collector):
                 "failure": spool.failure,
             },
             "sinks": sinks,
-            "dead_letters": {"bytes": self._state.letter_bytes, "lost": self._letter_box.lost},
+            "dead_letters": {"bytes": self._state.letter_bytes, "lost": sum(each.lost for each in self._letter_boxes)},
             "books": books,
         }
 
     def metrics(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+        return generate_latest(self._telemetry)
 
     def collect(self) -> Iterable[Metric]:
         """Give what is read rather than counted."""

@@ -40,11 +40,13 @@ class Door:
         append: Callable[[Draft], Awaitable[None]],
         full: Callable[[], str | None],
         telemetry: Telemetry,
+        parts: int = 1,
     ) -> None:
+        """``parts``: so many processes share the room for events under work."""
         self._digest = digest
         self._append = append
         self._telemetry = telemetry
-        self._room = Room(EVENTS_AT_ONCE)
+        self._room = Room(EVENTS_AT_ONCE // parts)
         self.full = full
 
     async def accept(self, block: Block) -> Receipt:

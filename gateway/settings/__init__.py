@@ -6,10 +6,12 @@ Environment names are ``GATEWAY_<SECTION>__<FIELD>``; the few without ``__`` are
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.settings.events import Confidence, Enrichment, ErrorType, Events, Latency, Schemas, Thresholds
@@ -51,6 +53,18 @@ class Log(Section):
     keep: Positive = Field(5, description="Rotated files that are kept.")
 
 
+MAX_WORKERS = 64
+
+
+def _workers(value: object) -> object:
+    """Take ``auto``, or a number, also as the environment has it."""
+    if value == "auto":
+        return value
+    if not isinstance(value, bool) and str(value).isdecimal() and 1 <= int(str(value)) <= MAX_WORKERS:
+        return int(str(value))
+    raise ValueError(f"has to be auto, or a number from 1 to {MAX_WORKERS}")
+
+
 class Settings(BaseSettings):
     """The whole tree."""
 
@@ -75,9 +89,19 @@ class Settings(BaseSettings):
         description="`fast`: pydantic reads only what it would refuse or change; `pydantic`: it reads all events, at a "
         "higher cost and with the same outcome.",
     )
+    workers: Annotated[int | Literal["auto"], BeforeValidator(_workers)] = Field(
+        1, description="Processes that take events; above 1 beside the one that sends them. auto: one a processor core."
+    )
     drain_timeout_secs: Annotated[float, Field(ge=0)] = Field(
         10, description="After SIGTERM sinks have this long to take what is on disk."
     )
+
+    @property
+    def receivers(self) -> int:
+        """Processes that take events beside the owner; 0 when the owner does."""
+        usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        count = usable if self.workers == "auto" else self.workers
+        return 0 if count == 1 else min(count, MAX_WORKERS)
 
     @property
     def store_enabled(self) -> bool:

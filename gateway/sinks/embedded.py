@@ -19,10 +19,10 @@ from gateway.errors import GatewayError
 from gateway.settings import Store as StoreSettings
 from gateway.sinks.skipping import Skipping
 from gateway.spool.books import Cursor
+from gateway.spool.folder import Folder
 from gateway.spool.reader import Item, Reader
 from gateway.spool.record import Documents
 from gateway.spool.shelf import NoRoom
-from gateway.spool.spool import Spool
 from gateway.spool.state import State
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.query import StoreUnavailable
@@ -43,19 +43,22 @@ RETENTION_SECS = 3600.0
 
 
 class EmbeddedSink:
-    """Reads the spool, writes the store."""
+    """Reads a folder of the spool, writes the store; that of the first folder looks after the store."""
 
     name = "embedded"
 
     def __init__(
         self,
-        spool: Spool,
+        spool: Folder,
         state: State,
         store: EmbeddedStore,
         settings: StoreSettings,
         telemetry: Telemetry,
+        *,
+        first: bool = True,
     ) -> None:
         self._spool = spool
+        self._first = first
         self._file = state
         self._store = store
         self._settings = settings
@@ -87,6 +90,8 @@ class EmbeddedSink:
         One that cannot be opened, for damage or want of room, is tried again while it runs: the spool keeps all.
         """
         try:
+            if self._first:
+                await self._store.open()
             self._cursor = await self._stored()
         except StoreUnavailable as error:
             self._failed(error, 0)
@@ -97,8 +102,7 @@ class EmbeddedSink:
             self._state = "ok"
 
     async def _stored(self) -> Cursor:
-        """Open the store, also anew, and return how far it has come."""
-        await self._store.open()
+        """Return how far the store has come."""
         cursor = await self._store.cursor(self._spool.name)
         if cursor is not None and self._spool.outlives(cursor):
             log.warning(
@@ -150,7 +154,8 @@ class EmbeddedSink:
         if self._work is not None:
             self._work.cancel()
             await asyncio.wait([self._work])
-        await self._store.close()
+        if self._first:
+            await self._store.close()
 
     def _place(self) -> Reader:
         if self._reader is None:
@@ -159,7 +164,8 @@ class EmbeddedSink:
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._retain())
+            if self._first:
+                tasks.create_task(self._retain())
             tasks.create_task(self._take())
             tasks.create_task(self._skipping.run())
 
@@ -235,6 +241,7 @@ class EmbeddedSink:
 
     async def _begin_anew(self) -> None:
         """Open the store again and go back to what it has: a failed commit may have succeeded."""
+        await self._store.open()
         self._cursor = await self._stored()
         self._go_on()
 

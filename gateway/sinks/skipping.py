@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from gateway.spool.books import Cursor
-from gateway.spool.spool import Spool
+from gateway.spool.folder import Folder
 
 log = structlog.get_logger(__name__)
 LOOK_SECS = 0.1
@@ -25,7 +25,7 @@ Skip = Callable[[Cursor], Awaitable[int]]
 class Skipping:
     """Looks after the spool for one sink."""
 
-    def __init__(self, name: str, spool: Spool, skip: Skip, *, required: bool) -> None:
+    def __init__(self, name: str, spool: Folder, skip: Skip, *, required: bool) -> None:
         self._name = name
         self._spool = spool
         self._skip = skip

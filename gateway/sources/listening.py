@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
 from gateway.errors import GatewayError
 from gateway.settings import Tls
 
 BACKLOG = 1024
+HANDSHAKE_SECS = 10
+
+
+class Server(Protocol):
+    """Accepts connections until it is closed."""
+
+    def close(self) -> None: ...
+
+
+Serve = Callable[[socket.socket, Callable[[], Any], ssl.SSLContext | None], Awaitable[Server]]
+"""Begins to accept from a listening socket: each connection gets a protocol."""
+
+
+async def serve(listener: socket.socket, protocol: Callable[[], Any], context: ssl.SSLContext | None) -> Server:
+    """Accept whatever comes."""
+    secs = None if context is None else HANDSHAKE_SECS
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(protocol, sock=listener, backlog=BACKLOG, ssl=context, ssl_handshake_timeout=secs)
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:

@@ -12,9 +12,9 @@ import sqlite3
 import structlog
 
 from gateway.spool.books import Cursor, total
+from gateway.spool.folder import Folder
 from gateway.spool.reader import Item
 from gateway.spool.shelf import Letter
-from gateway.spool.spool import Spool
 from gateway.spool.state import State
 
 log = structlog.get_logger(__name__)
@@ -28,7 +28,7 @@ class LetterBox:
 
     name = "dead_letters"
 
-    def __init__(self, spool: Spool, state: State) -> None:
+    def __init__(self, spool: Folder, state: State) -> None:
         self._spool = spool
         self._state = state
         known = state.cursor(self.name, spool.name)

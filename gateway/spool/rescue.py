@@ -19,7 +19,8 @@ log = structlog.get_logger(__name__)
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _TABLES = ("cursors", "sinks", "letters", "parked")
 _FILES = ("", "-wal", "-shm")
-_ORPHANS = "FROM parked WHERE sink NOT IN (SELECT reader FROM cursors)"
+_PLACE = "reader || iif(folder = '0', '', '/' || folder)"  # as `gateway.spool.state.parked_under` has it
+_ORPHANS = f"FROM parked WHERE sink NOT IN (SELECT {_PLACE} FROM cursors)"  # noqa: S608
 
 
 class Damaged(sqlite3.DatabaseError):
@@ -84,7 +85,7 @@ def _take_over(path: Path, db: sqlite3.Connection) -> dict[str, int]:
             wrong = " OR ".join(f"typeof({name}) NOT IN ('{each.lower()}', 'null')" for name, each in types.items())
             db.execute(f"DELETE FROM {table} WHERE {wrong}")  # noqa: S608
         db.execute(
-            "DELETE FROM cursors WHERE parked < (SELECT count(*) FROM parked WHERE sink = reader)"
+            f"DELETE FROM cursors WHERE parked < (SELECT count(*) FROM parked WHERE sink = {_PLACE})"  # noqa: S608
             # The dead letters' own place has other figures.
             " OR reader <> 'dead_letters' AND accepted - coalesce(base, accepted)"
             " <> indexed + duplicates + dead_letters + skipped + damaged + parked"
@@ -92,15 +93,16 @@ def _take_over(path: Path, db: sqlite3.Connection) -> dict[str, int]:
         db.execute(
             "INSERT OR IGNORE INTO letters"
             " (origin, at, source, peer, reason, path, rule, message, data, data_bytes, index_name, document_id)"
-            " SELECT origin, since, sink, '', 'sink', '$', 'sink', reason, document, length(document), index_name,"
+            " SELECT origin, since, substr(sink, 1, instr(sink || '/', '/') - 1), '', 'sink', '$', 'sink', reason,"
+            " document, length(document), index_name,"
             " CASE WHEN json_valid(CAST(action AS TEXT)) THEN json_extract(CAST(action AS TEXT), '$.create._id') END "
             + _ORPHANS
         )
         db.execute(f"DELETE {_ORPHANS}")
         db.execute(
-            "WITH held(sink, documents) AS (SELECT sink, count(*) FROM parked GROUP BY sink)"
+            "WITH held(sink, documents) AS (SELECT sink, count(*) FROM parked GROUP BY sink)"  # noqa: S608
             " UPDATE cursors SET (damaged, parked) = (SELECT damaged + cursors.parked - n, n FROM"
-            " (SELECT coalesce((SELECT documents FROM held WHERE sink = reader), 0) AS n))"
+            f" (SELECT coalesce((SELECT documents FROM held WHERE sink = {_PLACE}), 0) AS n))"
         )
         copied = {table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in _TABLES}  # noqa: S608
         db.execute("COMMIT")

@@ -69,6 +69,11 @@ VERSION = len(_MIGRATIONS)
 _PARKED_BYTES = f"SELECT coalesce(sum(length(document) + {ROW_BYTES}), 0) FROM parked"  # noqa: S608
 
 
+def parked_under(sink: str, folder: str) -> str:
+    """Return what column ``sink`` says of documents of a folder: those of the first version were all of folder 0."""
+    return sink if folder == "0" else f"{sink}/{folder}"
+
+
 class Parked(NamedTuple):
     """A document that waits for its index."""
 
@@ -162,9 +167,9 @@ class State:
         """Bytes that dead letters and parked documents may still take."""
         return self._max_letter_bytes - self._shelf.bytes - self._parked_bytes
 
-    def parked_count(self, sink: str) -> int:
-        """Return how many documents of a sink are parked."""
-        return self._parked.get(sink, 0)
+    def parked_count(self, sink: str, folder: str = "0") -> int:
+        """Return how many documents of a sink are parked that came from a folder."""
+        return self._parked.get(parked_under(sink, folder), 0)
 
     # What blocks: called through `run`.
 
@@ -186,9 +191,9 @@ class State:
             without = self._keep(letters)
             self._shelf.remove("origin", settled)  # behind those that are kept: they may be the same
             for each in park:
-                row = (reader, *each)
+                row = (place := parked_under(reader, folder), *each)
                 if db.execute("INSERT INTO parked VALUES (?,?,?,?,?,?,?) ON CONFLICT DO NOTHING", row).rowcount:
-                    self._parked[reader] = self._parked.get(reader, 0) + 1
+                    self._parked[place] = self._parked.get(place, 0) + 1
                     self._parked_bytes += each.cost
             self._move(db, reader, folder, cursor)
         self._cursors[reader, folder] = cursor
@@ -221,17 +226,17 @@ class State:
             db.execute("DELETE FROM sinks")
             db.executemany("INSERT INTO sinks VALUES (?)", [(name,) for name in sinks])
 
-    def parked(self, sink: str, index: str, limit: int) -> list[Parked]:
-        """Return the oldest parked documents of an index."""
+    def parked(self, sink: str, index: str, limit: int, folder: str = "0") -> list[Parked]:
+        """Return the oldest parked documents of an index that came from a folder."""
         rows = self._db.execute(
             "SELECT origin, index_name, since, action, document, reason FROM parked"
             " WHERE sink = ? AND index_name = ? ORDER BY since, rowid LIMIT ?",
-            (sink, index, limit),
+            (parked_under(sink, folder), index, limit),
         )
         return [Parked(*row) for row in rows]
 
-    def parked_indices(self, sink: str) -> dict[str, float]:
-        """Return the indices that documents are parked for, and since when."""
+    def parked_indices(self, sink: str, folder: str = "0") -> dict[str, float]:
+        """Return the indices that documents of a folder are parked for, and since when."""
         # From name to name: grouping would go through every row, twice a second, of what may be millions.
         rows = self._db.execute(
             "WITH RECURSIVE names(name) AS (SELECT min(index_name) FROM parked WHERE sink = :sink UNION ALL"
@@ -239,7 +244,7 @@ class State:
             " FROM names WHERE name IS NOT NULL)"
             " SELECT name, (SELECT min(since) FROM parked WHERE sink = :sink AND index_name = name)"
             " FROM names WHERE name IS NOT NULL",
-            {"sink": sink},
+            {"sink": parked_under(sink, folder)},
         )
         return dict(rows.fetchall())
 
@@ -252,10 +257,11 @@ class State:
         letters: Iterable[Letter] = (),
     ) -> None:
         """Remove parked documents that got their verdict, with the cursor that counts them."""
+        place = parked_under(sink, folder)
         with self._transaction() as db:
             for each in settled:
-                if db.execute("DELETE FROM parked WHERE sink = ? AND origin = ?", (sink, each.origin)).rowcount:
-                    self._parked[sink] -= 1
+                if db.execute("DELETE FROM parked WHERE sink = ? AND origin = ?", (place, each.origin)).rowcount:
+                    self._parked[place] -= 1
                     self._parked_bytes -= each.cost
             self._keep(letters)  # into the room that became free
             self._move(db, sink, folder, cursor)
@@ -265,9 +271,9 @@ class State:
         """Drop a reader that is no longer there, and what is parked for it."""
         with self._transaction() as db:
             db.execute("DELETE FROM cursors WHERE reader = ?", (reader,))
-            db.execute("DELETE FROM parked WHERE sink = ?", (reader,))
+            db.execute("DELETE FROM parked WHERE sink = ?1 OR sink LIKE ?1 || '/%'", (reader,))
         self._cursors = {key: cursor for key, cursor in self._cursors.items() if key[0] != reader}
-        self._parked.pop(reader, None)
+        self._parked = {key: count for key, count in self._parked.items() if key.partition("/")[0] != reader}
         self._parked_bytes = self._db.execute(_PARKED_BYTES).fetchone()[0]
 
     def _keep(self, letters: Iterable[Letter]) -> int:

@@ -11,14 +11,16 @@ import pytest
 from gateway.errors import GatewayError
 from gateway.operations.dead_letters import DeadLetters
 from gateway.operations.replay import Trial
+from gateway.settings import Spool
 from gateway.spool.chosen import Reading
+from gateway.spool.folders import Folders
 from gateway.spool.letters import LetterBox
 from gateway.spool.record import Documents
 from gateway.spool.shelf import Letter
 from gateway.spool.state import State
 from gateway.store.query import QueryError
 from tests.pipeline.blocks import new_digest
-from tests.spool.building import everything, letter, letters_in, spool_in
+from tests.spool.building import everything, letter, letters_in
 
 pytestmark = pytest.mark.anyio
 INDEX = "ml-metrics-2026.06.15"
@@ -55,7 +57,9 @@ async def bench(folder: Path, **trials: Trial) -> AsyncIterator[Bench]:
     """Open a data directory without sinks."""
     state = state_in(folder)
     reading = Reading(folder / "state.sqlite3")
-    async with spool_in(folder / "spool" / "0") as spool:
+    folders = Folders(folder / "spool", Spool(min_free_bytes=0), lambda **_: None)
+    try:
+        spool = folders.own
 
         def documents() -> list[Documents]:
             items = everything(spool.folder, spool.end)
@@ -63,8 +67,10 @@ async def bench(folder: Path, **trials: Trial) -> AsyncIterator[Bench]:
 
         box = LetterBox(spool, state)
         digest = new_digest(max_age_days=None)
-        letters = DeadLetters(state, reading, spool, box, digest, lambda: trials)
+        letters = DeadLetters(state, reading, folders, [box], digest, lambda: trials)
         yield Bench(letters, state, documents)
+    finally:
+        await folders.stop()
     reading.close()
     state.close()
 

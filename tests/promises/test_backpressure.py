@@ -104,7 +104,7 @@ def check_held_up(running: Gateway, senders: Senders, sink: str) -> None:
     books.check(status)
     held = status["spool"]["bytes"]
     assert LIMIT <= held < LIMIT + 2 * MIB  # the last block of a sender
-    on_disk = sum(path.stat().st_size for path in (running.data_dir / "spool" / "0").iterdir())
+    on_disk = sum(path.stat().st_size for path in (running.data_dir / "spool").glob("*/*.segment"))
     assert on_disk == held
     wanted = (
         f"The spool holds {held} bytes, its limit is {LIMIT} (spool.max_bytes); it waits for {sink}. "

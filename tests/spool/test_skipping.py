@@ -6,7 +6,7 @@ import pytest
 
 from gateway.errors import SpoolFull
 from gateway.settings import Spool as SpoolSettings
-from gateway.spool import spool as spool_module
+from gateway.spool import folder as folder_module
 from gateway.spool.books import Cursor
 from gateway.spool.segment import Position
 from gateway.spool.skipping import place
@@ -97,7 +97,7 @@ async def test_one_huge_record(tmp_path: Path) -> None:
 async def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the disk has too little room it is skipped as long as that makes enough; not where it would be in vain."""
     free = [100 * MIB]
-    monkeypatch.setattr(spool_module, "_free_bytes", lambda _: free[0])
+    monkeypatch.setattr(folder_module, "free_bytes", lambda _: free[0])
     settings = SpoolSettings(min_free_bytes=50 * MIB, segment_bytes=MIB)
     spool = Spool(tmp_path / "0", settings, unobserved)
     spool.reader("slow", None)
@@ -125,7 +125,7 @@ async def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 async def test_a_full_disk_gets_nothing_from_the_last_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It stays until something is written: what lies in it is not skipped in vain, what lies before it is."""
     free = [100 * MIB]
-    monkeypatch.setattr(spool_module, "_free_bytes", lambda _: free[0])
+    monkeypatch.setattr(folder_module, "free_bytes", lambda _: free[0])
     spool = Spool(tmp_path / "0", SpoolSettings(min_free_bytes=50 * MIB, segment_bytes=MIB), unobserved)
     spool.reader("slow", None)
     spool.attached()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import SpoolFull, SpoolUnavailable
+from gateway.spool import folder as folder_module
 from gateway.spool import spool as spool_module
 from gateway.spool.books import Cursor
 from gateway.spool.record import Counts, Documents, Draft
@@ -74,7 +75,7 @@ async def test_after_a_full_disk_there_has_to_be_room(tmp_path: Path, monkeypatc
             with pytest.raises(SpoolUnavailable, match="No space left"):
                 await spool.append(draft("a"))
         with monkeypatch.context() as nearly:
-            nearly.setattr(spool_module, "_free_bytes", lambda folder: 5000)
+            nearly.setattr(folder_module, "free_bytes", lambda folder: 5000)
             await asyncio.sleep(0.1)
             assert spool.failure
             with pytest.raises(SpoolUnavailable):
@@ -93,13 +94,13 @@ def _no_space() -> int:
 @pytest.mark.anyio
 async def test_full_by_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With less than `spool.min_free_bytes` free nothing is taken, until the disk has room again."""
-    monkeypatch.setattr(spool_module, "FREE_CHECK_SECS", 0.0)
+    monkeypatch.setattr(folder_module, "FREE_CHECK_SECS", 0.0)
     async with spool_in(tmp_path / "0", min_free_bytes=1 << 60) as spool:
         with pytest.raises(SpoolFull, match=r"fewer than 1152921504606846976 \(spool.min_free_bytes\)"):
             await spool.append(draft("a"))
         assert files(spool.folder) == []
 
-        monkeypatch.setattr(spool_module, "_free_bytes", lambda folder: 1 << 61)
+        monkeypatch.setattr(folder_module, "free_bytes", lambda folder: 1 << 61)
         async with asyncio.timeout(5):
             while spool.full():
                 await asyncio.sleep(0.01)
@@ -166,7 +167,7 @@ async def test_trouble_after_the_sync_is_not_the_senders(tmp_path: Path, monkeyp
         def failing(folder: Path) -> int:
             raise OSError(5, "Input/output error")
 
-        monkeypatch.setattr(spool_module, "_free_bytes", failing)
+        monkeypatch.setattr(folder_module, "free_bytes", failing)
         await spool.append(draft("a"))
 
         assert None is spool.failure

@@ -64,8 +64,11 @@ class Index:
 class Parking:
     """Tries parked documents again."""
 
-    def __init__(self, name: str, settings: Elasticsearch, state: State, sender: Sender, count: Count) -> None:
+    def __init__(
+        self, name: str, settings: Elasticsearch, state: State, sender: Sender, count: Count, folder: str = "0"
+    ) -> None:
         self._name = name
+        self._folder = folder
         self._settings = settings
         self._state = state
         self._sender = sender
@@ -78,7 +81,7 @@ class Parking:
         """Try again until cancelled."""
         while True:
             await asyncio.sleep(LOOK_SECS)
-            if not self._state.parked_count(self._name):
+            if not self._state.parked_count(self._name, self._folder):
                 self.indices, self._known = {}, {}
                 self._report()
                 continue
@@ -88,7 +91,7 @@ class Parking:
                 log.error("Parked documents cannot be read or moved, trying again.", sink=self._name, error=str(error))
 
     async def _look(self) -> None:
-        self.indices = await self._state.run(lambda: self._state.parked_indices(self._name))
+        self.indices = await self._state.run(lambda: self._state.parked_indices(self._name, self._folder))
         self._known = {index: self._known.get(index) or Index() for index in self.indices}
         for name, index in self._known.items():
             while time.monotonic() >= index.due and not self._sender.holds_off:
@@ -124,7 +127,7 @@ class Parking:
 
     async def _try(self, name: str, index: Index) -> bool:
         """Send the oldest documents of an index; return whether any of them got its verdict."""
-        parked = await self._state.run(lambda: self._state.parked(self._name, name, index.count))
+        parked = await self._state.run(lambda: self._state.parked(self._name, name, index.count, self._folder))
         if not parked:
             return False
         sizes = list(accumulate(len(each.action) + len(each.document) + 2 for each in parked))

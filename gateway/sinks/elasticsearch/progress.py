@@ -10,7 +10,7 @@ from gateway.sinks.elasticsearch.bulk import Taken
 from gateway.sinks.elasticsearch.parking import Settled
 from gateway.sinks.elasticsearch.room import Room
 from gateway.spool.books import Cursor
-from gateway.spool.spool import Spool
+from gateway.spool.folder import Folder
 from gateway.spool.state import State
 from gateway.telemetry import Telemetry
 
@@ -18,7 +18,9 @@ from gateway.telemetry import Telemetry
 class Progress:
     """Moves the cursor, in memory as on disk; each move is one transaction with what it counts."""
 
-    def __init__(self, name: str, spool: Spool, state: State, room: Room, telemetry: Telemetry, cursor: Cursor) -> None:
+    def __init__(
+        self, name: str, spool: Folder, state: State, room: Room, telemetry: Telemetry, cursor: Cursor
+    ) -> None:
         self._name = name
         self._spool = spool
         self._state = state

@@ -64,7 +64,7 @@ class Sender:
         self._upkeep = Upkeep(client, settings, prefix, registry, telemetry)
         self._room = room
         self._telemetry = telemetry
-        self._record_settled = record_settled
+        self.when_settled = [record_settled]  # of each folder's part of the sink
         self._backoff = Backoff()
         self._turn = asyncio.Lock()
         self._trouble_since: float | None = None
@@ -267,7 +267,8 @@ class Sender:
     def _close(self, taken: Taken, count: int) -> None:
         taken.open -= count
         if not taken.open:
-            self._record_settled()
+            for tell in self.when_settled:
+                tell()
 
     async def _pause(self, error: RequestFailed) -> None:
         first = self._trouble_since is None

@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -26,13 +26,16 @@ from gateway.sinks.elasticsearch.sender import Sender
 from gateway.sinks.elasticsearch.trial import Trial
 from gateway.sinks.skipping import Skipping
 from gateway.spool.books import Cursor
+from gateway.spool.folder import Folder
 from gateway.spool.reader import Item, Reader
 from gateway.spool.segment import Position
 from gateway.spool.shelf import NO_ROOM
-from gateway.spool.spool import Spool
 from gateway.spool.state import State
 from gateway.telemetry import Telemetry
 from schemas import BUILT_IN, Registry
+
+if TYPE_CHECKING:
+    from elasticsearch import AsyncElasticsearch
 
 log = structlog.get_logger(__name__)
 READ_BYTES = 4 * 1024 * 1024
@@ -44,38 +47,48 @@ PAUSE_SECS = 0.05
 
 
 class ElasticsearchSink:
-    """Documents from the spool into Elasticsearch. ``client`` also serves the console's queries."""
+    """Documents from a folder of the spool into Elasticsearch. ``client`` also serves the console's queries.
+
+    Those of further folders stand ``beside`` the first and share with it what there is once for a server: client,
+    bulks in flight, room, what is known of its troubles. The first looks after it.
+    """
 
     name = "elasticsearch"
 
     def __init__(
         self,
-        spool: Spool,
+        spool: Folder,
         state: State,
         settings: Elasticsearch,
         prefix: str,
         telemetry: Telemetry,
         registry: Registry = BUILT_IN,
+        beside: ElasticsearchSink | None = None,
     ) -> None:
         self._spool = spool
+        self._beside = beside
         self._telemetry = telemetry
         self._state = state
         self._settings = settings
         self._in_flight: dict[asyncio.Task[None], list[Taken]] = {}
-        self._slots = asyncio.Semaphore(settings.max_in_flight)
+        self._slots: asyncio.Semaphore = asyncio.Semaphore(settings.max_in_flight) if beside is None else beside._slots
         self._settled = asyncio.Event()
         self._draining = asyncio.Event()
         self._finished = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._failure: str | None = None
         self._disk: dict[str, str] = {}  # what does not work here, reading or writing, and why
-        self.client = connect(settings)
-        self._room = Room(self.name, state, telemetry)
-        self._sender = Sender(
-            self.name, self.client, settings, prefix, registry, self._room, telemetry, self._settled.set
-        )
+        self.client: AsyncElasticsearch = connect(settings) if beside is None else beside.client
+        self._room: Room = Room(self.name, state, telemetry) if beside is None else beside._room
+        if beside is None:
+            self._sender = Sender(
+                self.name, self.client, settings, prefix, registry, self._room, telemetry, self._settled.set
+            )
+        else:
+            self._sender = beside._sender
+            self._sender.when_settled.append(self._settled.set)
         self._retention: Retention | None = None
-        if settings.retention_days is not None and not settings.ilm:
+        if settings.retention_days is not None and not settings.ilm and beside is None:
             self._retention = Retention(self.client, prefix, registry.indices, settings.retention_days)
         self._batcher = Batcher(settings.max_batch_bytes, settings.max_batch_events)
         known = state.cursor(self.name, spool.name)
@@ -84,7 +97,7 @@ class ElasticsearchSink:
             known = None
         cursor = known or spool.new_cursor()
         self._progress = Progress(self.name, spool, state, self._room, telemetry, cursor)
-        self._parking = Parking(self.name, settings, state, self._sender, self._progress.count_parked)
+        self._parking = Parking(self.name, settings, state, self._sender, self._progress.count_parked, spool.name)
         self._reader = spool.reader(self.name, known)
         self._trial = Trial(self.client, settings, prefix, registry)
         self._skipping = Skipping(self.name, spool, self._skip, required=settings.required)
@@ -103,8 +116,8 @@ class ElasticsearchSink:
             self._feed(),
             self._parking.run(),
             self._commit_loop(),
-            self._sender.look_after(),
             self._skipping.run(),
+            *([self._sender.look_after()] if self._beside is None else []),
         )
         self._tasks = [self._begin(each) for each in parts]
         if self._retention is not None:
@@ -135,7 +148,8 @@ class ElasticsearchSink:
         await asyncio.gather(*ending, return_exceptions=True)
         with suppress(sqlite3.Error):
             await self._progress.commit()
-        await self.client.close()
+        if self._beside is None:
+            await self.client.close()
 
     async def trial(self, documents: list[tuple[str, bytes]]) -> list[str | None]:
         """Return for each index name and document None, or why Elasticsearch would not take it now.

@@ -32,3 +32,8 @@ class RateLimit:
             self._buckets.clear()
         self._buckets[tenant] = (left - size, moment)
         return 0.0
+
+    def spent(self, tenant: str | None, size: int) -> None:
+        """Take note of bytes that another process took: the limit holds for all of them together."""
+        left, at = self._buckets.get(tenant, (float(self._burst), self._clock()))
+        self._buckets[tenant] = (left - size, at)

@@ -34,12 +34,13 @@ class Ingestion:
 
     name = "http"
 
-    def __init__(self, settings: Http, limit: RateLimit, intake: Intake, telemetry: Telemetry) -> None:
+    def __init__(self, settings: Http, limit: RateLimit, intake: Intake, telemetry: Telemetry, parts: int = 1) -> None:
+        """``parts``: so many processes share the room for bodies."""
         self._settings = settings
         self._limit = limit
         self._intake = intake
         self._telemetry = telemetry
-        self._room = Room(BODIES_BYTES)
+        self._room = Room(BODIES_BYTES // parts)
         self._gathering = Gathering(self.name, intake)
 
     def before(self, application: Application) -> Application:

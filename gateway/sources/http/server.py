@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,7 @@ import uvicorn
 
 from gateway.settings import Http
 from gateway.sources.http.connection import bounded
-from gateway.sources.listening import listen, tls_context
+from gateway.sources.listening import Serve, Server, listen, serve, tls_context
 
 STOP_SECS = 5
 ANSWER_SECS = 1
@@ -20,11 +21,12 @@ ANSWER_SECS = 1
 class HttpServer:
     """Serves an ASGI application."""
 
-    def __init__(self, settings: Http, application: Any) -> None:
-        """Open the port; raise `GatewayError` when it cannot be had."""
-        context = None if settings.tls is None else tls_context(settings.tls, "http.tls")
-        self._socket = listen(settings.host, settings.port, "http.port")
-        config = uvicorn.Config(
+    def __init__(self, settings: Http, application: Any, listener: socket.socket | None = None) -> None:
+        """Open the port, or take that of ``listener``; raise `GatewayError` when it cannot be had."""
+        self._context = None if settings.tls is None else tls_context(settings.tls, "http.tls")
+        self._socket = listener or listen(settings.host, settings.port, "http.port")
+        self._settings = settings
+        self._config = config = uvicorn.Config(
             application,
             http=bounded(settings),
             ws="none",
@@ -38,8 +40,8 @@ class HttpServer:
             timeout_graceful_shutdown=STOP_SECS,
         )
         config.load()
-        config.ssl = context
         self._server = _Server(config)
+        self._listening: Server | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -52,16 +54,27 @@ class HttpServer:
         """Open connections."""
         return len(self._server.server_state.connections)
 
-    async def start(self) -> None:
+    def status(self) -> dict[str, Any]:
+        """Return what an operator asks."""
+        return {"connections": self.connections}
+
+    def count_elsewhere(self, connections: int) -> None:
+        """Take note of connections to other processes: `http.max_connections` holds for all of them together."""
+        self._config.limit_concurrency = max(1, self._settings.max_connections + 1 - connections)
+
+    async def start(self, serve: Serve = serve) -> None:
         """Begin to accept."""
-        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        self._task = asyncio.create_task(self._server.serve(sockets=[]))
         while not self._server.started and not self._task.done():
             await asyncio.sleep(0.001)
         if self._task.done():
             self._task.result()
+        self._listening = await serve(self._socket, self._protocol, self._context)
 
     async def stop(self) -> None:
         """Close the listener and let running requests end."""
+        if self._listening is not None:
+            self._listening.close()
         self._server.should_exit = True
         if self._task is not None:
             await self._task
@@ -70,6 +83,10 @@ class HttpServer:
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
         self._socket.close()
+
+    def _protocol(self) -> Any:
+        state = self._server.server_state
+        return self._config.http_protocol_class(config=self._config, server_state=state, app_state={})  # type: ignore[call-arg]
 
 
 class _Server(uvicorn.Server):

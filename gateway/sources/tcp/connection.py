@@ -63,7 +63,7 @@ class Connection(asyncio.BufferedProtocol):
         transport = cast(asyncio.Transport, transport)  # what a stream server gives; uvloop's has another base
         self._transport = transport
         shared = self._shared
-        full = len(shared.connections) >= shared.settings.max_connections
+        full = len(shared.connections) + shared.elsewhere >= shared.settings.max_connections
         if full or shared.stopping:
             if full:
                 log.warning(
@@ -151,7 +151,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _held_up(self) -> bool:
         """Whether what is not on disk yet must get there before more is read."""
-        return self._ahead > AHEAD_BYTES or self._shared.held > bounds.HELD_BYTES
+        return self._ahead > AHEAD_BYTES or self._shared.held > bounds.HELD_BYTES // self._shared.parts
 
     def _take(self, lines: list[bytes], broken: list[Broken], size: int) -> None:
         if self._first and lines:

@@ -28,14 +28,16 @@ FULL_RETRY_SECS = 0.2
 class Shared:
     """One for each source."""
 
-    def __init__(self, settings: Tcp, intake: Intake, telemetry: Telemetry, keys: Keys) -> None:
+    def __init__(self, settings: Tcp, intake: Intake, telemetry: Telemetry, keys: Keys, parts: int = 1) -> None:
         self.settings = settings
         self.telemetry = telemetry
         self.keys = keys
         self.connections: set[Connection] = set()
         self.stopping = False
         self.held = 0  # bytes that were read and are not on disk yet
-        self.room = Room(UNFINISHED_BYTES)
+        self.elsewhere = 0  # connections to other processes
+        self.parts = parts  # processes that share the bounds in bytes
+        self.room = Room(UNFINISHED_BYTES // parts)
         self.line_bytes = self.room.at_most(settings.max_line_bytes)
         self.buffer = memoryview(bytearray(READ_BYTES))  # what is read is copied out before anyone else reads
         self._intake = intake
@@ -48,7 +50,8 @@ class Shared:
     def hold(self, count: int) -> None:
         """Count bytes that are held; stop or resume reading at the bounds."""
         before, self.held = self.held, self.held + count
-        if before <= HELD_BYTES < self.held or self.held <= HELD_BYTES // 2 < before:
+        most = HELD_BYTES // self.parts
+        if before <= most < self.held or self.held <= most // 2 < before:
             for connection in self.connections:
                 connection.adjust()
 

@@ -10,6 +10,8 @@ not read its acknowledgements is not read from. An idle connection holds no buff
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,12 +19,11 @@ from gateway.access import Keys
 from gateway.errors import GatewayError
 from gateway.pipeline.intake import Intake
 from gateway.settings import Tcp
-from gateway.sources.listening import BACKLOG, listen, tls_context
+from gateway.sources.listening import Serve, Server, listen, serve, tls_context
 from gateway.sources.tcp.connection import NAME, Connection
 from gateway.sources.tcp.shared import Shared
 from gateway.telemetry import Telemetry
 
-HANDSHAKE_SECS = 10
 STOP_SECS = 5  # for senders to read their last acknowledgements
 POLL_SECS = 0.01
 
@@ -32,18 +33,25 @@ class TcpSource:
 
     name = NAME
 
-    def __init__(self, settings: Tcp, intake: Intake, telemetry: Telemetry, keys: Keys | None = None) -> None:
-        """Open the ports; raise `GatewayError` when one cannot be had."""
+    def __init__(
+        self,
+        settings: Tcp,
+        intake: Intake,
+        telemetry: Telemetry,
+        keys: Keys | None = None,
+        listeners: Sequence[socket.socket] = (),
+        parts: int = 1,
+    ) -> None:
+        """Open the ports, or take the ``listeners`` of `listen_tcp`; raise `GatewayError` when one cannot be had.
+
+        ``parts``: so many processes share the bounds in bytes.
+        """
         self.settings = settings
-        self._shared = Shared(settings, intake, telemetry, keys or Keys())
-        self._servers: list[asyncio.Server] = []
+        self._shared = Shared(settings, intake, telemetry, keys or Keys(), parts)
+        self._servers: list[Server] = []
         self._context = None if settings.tls is None else tls_context(settings.tls, "tcp.tls")
-        self._plain = listen(settings.host, settings.port, "tcp.port")
-        try:
-            self._secure = None if self._context is None else listen(settings.host, settings.tls_port, "tcp.tls_port")
-        except GatewayError:
-            self._plain.close()
-            raise
+        self._plain, *secure = listeners or listen_tcp(settings)
+        self._secure = secure[0] if secure else None
 
     @property
     def port(self) -> int:
@@ -55,20 +63,20 @@ class TcpSource:
         """Bytes that were read and are not on disk yet."""
         return self._shared.held
 
-    async def start(self) -> None:
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return len(self._shared.connections)
+
+    def count_elsewhere(self, connections: int) -> None:
+        """Take note of connections to other processes: `tcp.max_connections` holds for all of them together."""
+        self._shared.elsewhere = connections
+
+    async def start(self, serve: Serve = serve) -> None:
         """Begin to accept."""
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Connection(self._shared), sock=self._plain, backlog=BACKLOG)
-        self._servers.append(server)
+        self._servers.append(await serve(self._plain, lambda: Connection(self._shared), None))
         if self._secure is not None:
-            server = await loop.create_server(
-                lambda: Connection(self._shared),
-                sock=self._secure,
-                backlog=BACKLOG,
-                ssl=self._context,
-                ssl_handshake_timeout=HANDSHAKE_SECS,
-            )
-            self._servers.append(server)
+            self._servers.append(await serve(self._secure, lambda: Connection(self._shared), self._context))
 
     async def stop(self) -> None:
         """Close the listeners, finish what was read, acknowledge it, close the connections."""
@@ -94,3 +102,13 @@ class TcpSource:
         shared = self._shared
         acknowledging = sum(each.speaks for each in shared.connections)
         return {"connections": len(shared.connections), "acknowledging": acknowledging, "held_bytes": shared.held}
+
+
+def listen_tcp(settings: Tcp) -> list[socket.socket]:
+    """Return the plain listener, and that for TLS where there is one; raise `GatewayError` when one cannot be had."""
+    plain = listen(settings.host, settings.port, "tcp.port")
+    try:
+        return [plain] if settings.tls is None else [plain, listen(settings.host, settings.tls_port, "tcp.tls_port")]
+    except GatewayError:
+        plain.close()
+        raise
