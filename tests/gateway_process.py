@@ -142,18 +142,21 @@ class Gateway:
     def send_tcp(self, lines: bytes, timeout: float = 30) -> bytes:
         """Send bytes over one connection, end it, and return what came back until the gateway closed it.
 
-        Acknowledgements are read while sending, since who does not read them is no longer read from.
-        TimeoutError when neither side moves for ``timeout``.
+        Acknowledgements are read while sending, since who does not read them is no longer read from. A
+        gateway that refuses says so, ends its side and reads on for a while: the rest is sent all the same.
+        TimeoutError when neither side moves for ``timeout``; ConnectionError when it closed with bytes unsent.
         """
         unsent = memoryview(lines)
         answer = bytearray()
+        said_all = False
         with self.connect_tcp(timeout) as connection:
             connection.setblocking(False)
             if not unsent:
                 connection.shutdown(socket.SHUT_WR)
             while True:
+                readers = [] if said_all else [connection]
                 writers = [connection] if unsent else []
-                readable, writable, _ = select.select([connection], writers, [], timeout)
+                readable, writable, _ = select.select(readers, writers, [], timeout)
                 if not readable and not writable:
                     raise TimeoutError(f"{len(unsent)} bytes unsent, {len(answer)} received: nothing moves")
                 if writable:
@@ -163,12 +166,10 @@ class Gateway:
                         connection.shutdown(socket.SHUT_WR)
                 if readable:
                     received = connection.recv(65_536)
-                    if received:
-                        answer += received
-                    elif unsent:
-                        raise ConnectionResetError(f"the gateway closed with {len(unsent)} bytes unsent")
-                    else:
-                        return bytes(answer)
+                    answer += received
+                    said_all = not received
+                if said_all and not unsent:
+                    return bytes(answer)
 
     def status(self) -> dict[str, Any]:
         """Return the JSON of ``GET /status``."""
