@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from functools import cache
 
-from gateway.app import make_digest
 from gateway.pipeline.block import Block
+from gateway.pipeline.configured import make_digest
 from gateway.pipeline.digest import Digest
 from gateway.settings import Settings
 from schemas import BUILT_IN

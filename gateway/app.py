@@ -16,7 +16,7 @@ import gateway
 from gateway.access import Access, Keys
 from gateway.console import aggregate, dead_letters, export, operations, pages, schemas, search, verify
 from gateway.data_dir import lock_data_dir
-from gateway.errors import GatewayError, SettingsError
+from gateway.errors import GatewayError
 from gateway.kinds import make_registry
 from gateway.operations.dead_letters import DeadLetters
 from gateway.operations.exports import Exports
@@ -24,9 +24,7 @@ from gateway.operations.formats import check_formats
 from gateway.operations.overview import Overview
 from gateway.operations.replay import Trial
 from gateway.operations.verification import InElasticsearch, InEmbeddedStore, Verification
-from gateway.pipeline.clock import Clock
-from gateway.pipeline.digest import Digest
-from gateway.pipeline.enrich import Enrichers
+from gateway.pipeline.configured import make_digest
 from gateway.pipeline.intake import Door
 from gateway.settings import Settings
 from gateway.sinks.lanes import Lanes
@@ -43,7 +41,6 @@ from gateway.spool.state import State
 from gateway.store.store import Store
 from gateway.telemetry import Telemetry
 from gateway.workers.crew import Crew
-from schemas import Registry
 
 if TYPE_CHECKING:
     from gateway.store.embedded import EmbeddedStore
@@ -249,42 +246,6 @@ class Gateway:
             return self.crew.status()
         connections = sum(each["connections"] for each in self._sources().values())
         return [{"pid": os.getpid(), "connections": connections, "events": total(self.spool.counts).received}]
-
-
-def make_digest(settings: Settings, registry: Registry) -> Digest:
-    """Return the pipeline; raise `SettingsError` for settings that make no sense together."""
-    events, age = settings.events, settings.events.max_age_days
-    limit = "events.max_age_days"
-    if settings.store_enabled and "max_age_days" not in events.model_fields_set:
-        # Without a word from the user nothing is taken that retention would delete again.
-        retention = settings.store.retention_days
-        if retention is not None and (age is None or retention < age):
-            age, limit = retention, "store.retention_days"
-    if settings.elasticsearch.urls:
-        # Its daily indices are deleted by the event's own day: an older event would be gone within the hour.
-        retention = settings.elasticsearch.retention_days
-        if retention is not None and (age is None or retention < age):
-            age, limit = retention, "elasticsearch.retention_days"
-    mistakes = []
-    try:
-        clock = Clock(events.naive_timezone, age, events.max_future_secs, age_setting=limit)
-    except ValueError as error:
-        mistakes.append(f"events.naive_timezone: {error}.")
-    try:
-        enrichers = Enrichers(settings.enrichment)
-    except SettingsError as error:
-        mistakes += error.mistakes
-    if mistakes:
-        raise SettingsError(mistakes)
-    return Digest(
-        clock,
-        enrichers,
-        max_line_bytes=settings.tcp.max_line_bytes,
-        default_kind=events.default_kind,
-        index_prefix=events.index_prefix,
-        registry=registry,
-        quick=settings.decoder == "fast",
-    )
 
 
 def _tell_failure(task: asyncio.Task[None]) -> None:

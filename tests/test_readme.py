@@ -110,7 +110,8 @@ def test_the_enricher_example_works_with_one_file_and_two_lines(tmp_path: Path) 
     assert changed != text
     listing.write_text(changed.replace("from enrichers.latency", f"{imported}\nfrom enrichers.latency"))
     check = (
-        "from gateway.app import make_digest; from gateway.settings import Settings; from schemas import BUILT_IN;"
+        "from gateway.pipeline.configured import make_digest;"
+        "from gateway.settings import Settings; from schemas import BUILT_IN;"
         "from gateway.pipeline.block import Block; import time;"
         "block = Block('tcp', 'p', [b'{\"model_name\":\"m\",\"cpu_usage\":93}']);"
         "work = make_digest(Settings(), BUILT_IN).block(block, time.time());"

@@ -16,8 +16,11 @@ import structlog
 
 from gateway.data_dir import lock_data_dir
 from gateway.errors import GatewayError, LimitReached, Stopping
+from gateway.kinds import make_registry
+from gateway.operations.formats import check_formats
 from gateway.operations.letter_forms import MAX_IDS, Parameters, chosen, flag, group_json, letter_json, number
 from gateway.operations.replay import Replay, Trial
+from gateway.pipeline.configured import make_digest
 from gateway.pipeline.digest import Digest
 from gateway.settings import Settings
 from gateway.spool.chosen import Choice, Group, Held, Reading, batch, groups, heads, newest
@@ -207,10 +210,6 @@ async def alone(settings: Settings) -> AsyncIterator[DeadLetters]:
 
 
 def _open(settings: Settings, file: Path) -> DeadLetters:
-    from gateway.app import make_digest  # which imports this module
-    from gateway.kinds import make_registry
-    from gateway.operations.formats import check_formats
-
     digest = make_digest(settings, make_registry(settings))
     try:
         check_formats(settings.data_dir)

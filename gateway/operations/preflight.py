@@ -6,11 +6,11 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 
-from gateway.app import make_digest
 from gateway.data_dir import lock_data_dir
 from gateway.errors import GatewayError, SettingsError
 from gateway.kinds import make_registry
 from gateway.operations.formats import check_formats
+from gateway.pipeline.configured import make_digest
 from gateway.settings import Settings
 from gateway.sources.listening import is_loopback, listen, tls_context
 from schemas import BUILT_IN

@@ -25,9 +25,9 @@ import uvloop
 
 from gateway import logs
 from gateway.access import INGESTION_PATHS, Access, Keys, Receive, Scope, Send
-from gateway.app import make_digest
 from gateway.errors import GatewayError
 from gateway.kinds import make_registry
+from gateway.pipeline.configured import make_digest
 from gateway.pipeline.intake import Door
 from gateway.process import settle
 from gateway.settings import Settings

@@ -12,11 +12,11 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 
 from enrichers.error import error
-from gateway.app import make_digest
 from gateway.cli.traffic import Scenario
 from gateway.cli.traffic.trained import TrainedTraffic
 from gateway.cli.traffic.trained.traffic import DEGRADING, MEASURED, SHARES
 from gateway.cli.traffic.trained.training import Version, versions
+from gateway.pipeline.configured import make_digest
 from gateway.settings import Settings
 from schemas import BUILT_IN
 from tests.pipeline.blocks import draft_of, new_block, stored_in

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.app import make_digest
 from gateway.pipeline.block import Block
+from gateway.pipeline.configured import make_digest
 from gateway.settings import Settings
 from gateway_client.encoding import decode, encode
 from schemas import BUILT_IN

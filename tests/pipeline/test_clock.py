@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.app import make_digest
 from gateway.pipeline.block import Refusal
 from gateway.pipeline.clock import Clock, Moment
+from gateway.pipeline.configured import make_digest
 from gateway.settings import Settings
 from schemas import BUILT_IN
 from schemas.fault import Fault

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import AfterValidator, Field, with_config
 
-from gateway.app import make_digest
 from gateway.pipeline.block import Block, Refusal
+from gateway.pipeline.configured import make_digest
 from gateway.pipeline.digest import Digest
 from gateway.settings import Settings
 from gateway.spool.record import Draft
