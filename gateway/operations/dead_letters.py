@@ -6,7 +6,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 BATCH_LETTERS, BATCH_BYTES = 1000, 4 << 20
 MAX_LIMIT = 1000
 STOP_SECS = 5.0
+FRESH_SECS = 1.0
 T = TypeVar("T")
 
 
@@ -66,6 +67,10 @@ class DeadLetters:
         each = flag(parameters, "each")
         choice, more = chosen(parameters, "each", "limit", *(["before"] if each else []))
         limit = number("limit", more.get("limit", "100"), MAX_LIMIT)
+        # Who was just refused looks here next. A disk that fails keeps nobody from what is there.
+        with suppress(TimeoutError, GatewayError):
+            async with asyncio.timeout(FRESH_SECS):
+                await self._catch_up()
         if each:
             before = number("before", more["before"]) if "before" in more else None
             found = await self._ask(partial(heads, choice=choice, limit=limit, before=before))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from gateway.spool.letters import LetterBox
-from gateway.spool.reader import Reader
+from gateway.spool.reader import Item, Reader
 from gateway.spool.record import HEADER_BYTES, Counts, encode
 from gateway.spool.segment import FILE_HEADER, Damage, path_of, segments_in
 from gateway.spool.state import State
@@ -42,6 +42,13 @@ def three_segments(folder: Path) -> Any:
         writer.write([draft(*group, refused=() if group else (b"refused",))])
     assert len(segments_in(folder)) >= 3
     return writer
+
+
+def reopened(folder: Path) -> list[Item]:
+    """Return what is in a folder after a start."""
+    writer = appender(folder)
+    writer.close()
+    return everything(folder, writer.end)
 
 
 def check_all_but_one(folder: Path, end: Any, max_bytes: int, behind: str) -> None:
@@ -92,6 +99,7 @@ def test_any_changed_byte_before_a_start(tmp_path: Path) -> None:
                 flip(folder / path.name, at, chance.randrange(1, 256))
                 again = appender(folder)
                 end = again.write([draft("behind")])
+                again.close()
                 if path == files(tmp_path / "whole" / "0")[-1] and last <= at < last + HEADER_BYTES:
                     assert names(everything(folder, end)) == ["a", "b", "b2", "c", "d", "d2", "d3", "behind"]
                     assert [content[last:]] == [_unflip(each, content[last:]) for each in damaged_files(folder)]
@@ -125,6 +133,7 @@ def test_any_damage_at_all(data: st.DataObject) -> None:
 
         again = appender(folder)
         end = again.write([draft("behind")])
+        again.close()
         items = everything(folder, end, data.draw(st.sampled_from([1, 100, 1000, 100_000])))
 
         known = [name for group in WANTED for name in group]
@@ -162,12 +171,11 @@ def test_refused_bytes_that_look_like_a_record_stay_refused(tmp_path: Path) -> N
     content = path.read_bytes()
     for length in range(start, stop):  # torn
         path.write_bytes(content[:length])
-        end = appender(folder).end
-        assert names(everything(folder, end)) == ["a"]
+        assert names(reopened(folder)) == ["a"]
     for at in range(start, start + HEADER_BYTES):  # damaged
         path.write_bytes(content)
         flip(path, at)
-        assert names(everything(folder, appender(folder).end)) == ["a"]
+        assert names(reopened(folder)) == ["a"]
 
 
 def test_an_unreadable_sector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +193,7 @@ def test_an_unreadable_sector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         return pread(file, size, offset)
 
     monkeypatch.setattr(os, "pread", failing)
-    items = everything(folder, appender(folder).end)
+    items = reopened(folder)
 
     found = names(items)
     assert 40 > len(found) > 30

@@ -16,8 +16,8 @@ import trustme
 
 from gateway.errors import GatewayError
 from gateway.settings import Tcp, Tls
+from gateway.sources import listening as ports
 from gateway.sources.listening import tls_context
-from gateway.sources.tcp import source as tcp
 from gateway.sources.tcp.source import TcpSource
 from gateway.telemetry import Telemetry
 from tests.elasticsearch_node.ports import free_port
@@ -112,7 +112,7 @@ def intruder(port: int, data: bytes) -> Iterator[socket.socket]:
 
 async def test_who_speaks_no_tls(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     """Silent and plain clients on the TLS port hurt nobody, take none of the connections, and are closed."""
-    monkeypatch.setattr(tcp, "HANDSHAKE_SECS", 0.5)
+    monkeypatch.setattr(ports, "HANDSHAKE_SECS", 0.5)
     intake = FakeIntake()
     async with listening(intake, max_connections=1, **authority.tls()) as source:
         port = secure_port(source)

@@ -44,6 +44,7 @@ def test_what_is_no_answer_is_said_to_be_none(answer: str) -> None:
         Answers().loads(answer.encode())
 
 
-def test_a_body_is_sent_as_it_is() -> None:
+def test_ready_bytes_are_sent_as_they_are() -> None:
     body = b'{"create":{}}\n{"a":1}\n'
     assert Bodies().dumps(body) is body
+    assert Bodies().dumps([{"index": "a"}, {}]) == b'{"index":"a"}\n{}\n'
