@@ -391,7 +391,7 @@ def test_a_file_of_the_spool_is_harmed(harm: Callable[[Path], None], when: str, 
         if when == "stopped":
             running.stop()
         victim = segments(running)[2]
-        within = {name.decode() for name in re.findall(rb'"event_id":"(\d+)"', victim.read_bytes())}
+        within = {name.decode() for name in re.findall(rb'"event_id": ?"(\d+)"', victim.read_bytes())}
         harm(victim)
         if when == "stopped":
             running.start()
