@@ -13,6 +13,7 @@ from gateway.store.query import Query, QueryError
 MAX_IDS = 500
 _FILTERS = ("reason", "path", "rule", "source", "index", "tenant")
 _TIMES = ("from", "to")
+_REASONS = ("json", "schema", "clock", "too_large", "cut", "mapping", "sink")
 Parameters = Sequence[tuple[str, str]]
 
 
@@ -30,6 +31,8 @@ def chosen(parameters: Parameters, *others: str) -> tuple[Choice, dict[str, str]
             raise QueryError(f"{name} is given more than once.")
         if name != "id":
             given[name] = value
+    if given.get("reason", "json") not in _REASONS:
+        raise QueryError(f"reason must be one of {', '.join(_REASONS)}, not {given['reason'][:20]!r}.")
     times = Query(since=given.get("from"), until=given.get("to"))
     since, until = (None if each is None else each / 1e6 for each in (times.since_us, times.until_us))
     reason, path, rule, source, index, tenant = (given.get(name) for name in _FILTERS)

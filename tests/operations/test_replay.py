@@ -178,6 +178,7 @@ async def test_letters_of_an_earlier_version_get_one_identity(tmp_path: Path) ->
     [
         ([("reson", "json")], "'reson' is not a parameter"),
         ([("reason", "json"), ("reason", "json")], "reason is given more than once"),
+        ([("reason", "typo")], "reason must be one of json, schema, .* not .typo."),
         ([("dry_run", "yes")], "dry_run must be true or false"),
         ([("id", "x")], "id must be a number"),
         ([("id", f"{'0' * 19}1{'9' * 9}")], "id must be a number"),
