@@ -1,5 +1,5 @@
 # Every word here works from a fresh clone: it first makes .venv with what it needs.
-.PHONY: help run demo test test-fast test-slow soak bench bench-peers profile lint fix clean
+.PHONY: help run demo test test-fast test-slow test-promises soak bench bench-peers profile lint fix clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -45,6 +45,10 @@ test: $(VENV)/test.installed ## the test suite, with a real Elasticsearch that i
 
 test-slow: $(VENV)/test.installed ## kills, soak, foreign clients, the browser
 	$(BIN)/python -m pytest -q -m slow
+
+test-promises: $(VENV)/test.installed ## the promises' tests with two workers, and without the fast decoder
+	GATEWAY_WORKERS=2 $(BIN)/python -m pytest -q -m "not slow" tests/promises
+	GATEWAY_DECODER=pydantic $(BIN)/python -m pytest -q -m "not slow" tests/promises
 
 soak: $(VENV)/test.installed ## an hour of kills, 1,000 of them, and a table of what came of it
 	$(BIN)/python -m tests.crash.soak --seconds 3600 --kills 1000

@@ -19,7 +19,7 @@ from tests.elasticsearch_node.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRUBBED = ("GATEWAY_", "ELASTICSEARCH_")
-WORKERS = "GATEWAY_WORKERS"  # of the caller's environment: every test's gateway runs with so many
+KEPT = ("GATEWAY_WORKERS", "GATEWAY_DECODER")  # of the caller's environment: every test's gateway runs with them
 POLL_SECS = 0.05
 TAIL_LINES = 40
 
@@ -31,7 +31,7 @@ class GatewayError(AssertionError):
 class Gateway:
     """``python -m gateway serve`` with its data, settings file and output in ``folder``, on free ports.
 
-    The caller's own ``GATEWAY_*`` and ``ELASTICSEARCH_*`` variables do not reach it; those in ``env``
+    Of the caller's own ``GATEWAY_*`` and ``ELASTICSEARCH_*`` variables only `KEPT` reach it; those in ``env``
     do. ``config`` is the settings file: YAML text, or a mapping. ``restart`` keeps ports and data.
     """
 
@@ -53,8 +53,7 @@ class Gateway:
             text = config if isinstance(config, str) else json.dumps(config)  # JSON is YAML
             self.config_file.write_text(text, encoding="utf-8")
         self.env = {"GATEWAY_TCP__PORT": str(free_port()), "GATEWAY_HTTP__PORT": str(free_port())}
-        if WORKERS in os.environ:
-            self.env[WORKERS] = os.environ[WORKERS]
+        self.env.update({name: os.environ[name] for name in KEPT if name in os.environ})
         self.env.update(env or {})
         self.program = [sys.executable, "-m", "gateway"]
         self.args = list(args)
