@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import sys
 
+from gateway.pipeline.turns import SWITCH_SECS
+
 
 def settle() -> None:
     """Keep what is there now, and let the event loop in soon.
@@ -14,4 +16,4 @@ def settle() -> None:
     """
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    sys.setswitchinterval(0.001)
+    sys.setswitchinterval(SWITCH_SECS)

@@ -8,7 +8,11 @@ from collections.abc import Generator
 from typing import TypeVar
 
 Result = TypeVar("Result")
-SMALL_SECS = 0.002  # work of one step that takes less is small
+SMALL_SECS = 0.002  # work that is done in less is small
+SWITCH_SECS = 0.001  # for which a thread waits before it asks for the interpreter's lock (`sys.setswitchinterval`)
+# Of one turn. In turns shorter than that the loop would give the lock away and take it back at once, again and again,
+# and a thread that waits for it, such as the spool's, would wait anew each time and never ask.
+TURN_SECS = 1.5 * SWITCH_SECS
 NEAR_SECS = 1.0
 PAUSES = 2
 
@@ -16,7 +20,7 @@ PAUSES = 2
 class Turns:
     """Shares the event loop between those who ask for much and those who ask for little.
 
-    While somebody else asks for little, each step of a long work is followed by a pause twice as long: most small
+    While somebody else asks for little, each turn of a long work is followed by a pause twice as long: most small
     requests find the loop free. Where nobody does, nothing waits.
     """
 
@@ -30,7 +34,8 @@ class Turns:
         while True:
             started = time.perf_counter()
             try:
-                next(work)
+                while time.perf_counter() - started < TURN_SECS:
+                    next(work)
             except StopIteration as end:
                 took = time.perf_counter() - started
                 if first and took < SMALL_SECS:

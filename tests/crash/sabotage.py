@@ -62,8 +62,9 @@ def _settled_first(real: Function) -> Function:
 def _always_new(real: Function) -> Function:
     """An identity that forgets what identifies the event."""
 
-    def of(self: Any, kind: str, day: str, tenant: Any, fields: Any, data: bytes, now_ms: int) -> str:
-        return str(real(self, kind, day, tenant, {}, data, now_ms))
+    def of(self: Any, place: bytes, fields: Any, data: bytes, now_ms: int) -> bytes:
+        found: bytes = real(self, place, {}, data, now_ms)
+        return found
 
     return of
 

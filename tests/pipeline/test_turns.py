@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Generator
 
 import pytest
+import uvloop
 
-from gateway.pipeline.turns import Turns
+from gateway.pipeline.turns import SWITCH_SECS, Turns
 
 pytestmark = pytest.mark.anyio
 STEP_SECS = 0.01
@@ -56,3 +58,36 @@ async def test_others_have_their_turn() -> None:
         await asyncio.sleep(0)
         rounds += 1
     assert rounds >= 10
+
+
+def busy(steps: int) -> Generator[None, None, str]:
+    """Work in steps of a tenth of a millisecond."""
+    for _ in range(steps):
+        until = time.perf_counter() + 0.0001
+        while time.perf_counter() < until:
+            pass
+        yield
+    return "done"
+
+
+def test_threads_have_their_turn() -> None:
+    """However short the steps are, a thread of this process gets the interpreter's lock soon."""
+
+    async def work() -> list[float]:
+        loop = asyncio.get_running_loop()
+        long_work = asyncio.create_task(Turns().take(busy(10_000), "long"))
+        waited = []
+        while not long_work.done():
+            asked = time.perf_counter()
+            begun = await loop.run_in_executor(None, time.perf_counter)
+            waited.append(begun - asked)
+        return waited
+
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECS)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            waited = runner.run(work())
+    finally:
+        sys.setswitchinterval(usual)
+    assert len(waited) > 150  # in a second
