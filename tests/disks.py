@@ -67,8 +67,8 @@ def fill(folder: Path, leave: int = 0) -> Path:
 
 
 @contextmanager
-def failing(pid: int, *faults: str, file: Path | None = None) -> Iterator[None]:
-    """Let calls of a running process fail, each fault in strace's words, such as ``fdatasync:error=EIO``.
+def failing(pids: list[int], *faults: str, file: Path | None = None) -> Iterator[None]:
+    """Let calls of running processes fail, each fault in strace's words, such as ``fdatasync:error=EIO``.
 
     With a ``file`` only calls that name it.
     """
@@ -76,13 +76,15 @@ def failing(pid: int, *faults: str, file: Path | None = None) -> Iterator[None]:
     words = [word for fault in faults for word in ("-e", f"inject={fault}")]
     words += [] if file is None else ["-P", str(file)]
     names = ",".join(fault.partition(":")[0] for fault in faults)
-    command = ["strace", "-f", "-qq", "-p", str(pid), "-e", f"trace={names}", *words, "-o", "/dev/null"]
+    whose = [word for pid in pids for word in ("-p", str(pid))]
+    command = ["strace", "-f", "-qq", *whose, "-e", f"trace={names}", *words, "-o", "/dev/null"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
         try:
-            wait_traced(pid, strace)
+            for pid in pids:
+                wait_traced(pid, strace)
             yield
         finally:
-            strace.send_signal(signal.SIGINT)  # it lets go of the process, which goes on unharmed
+            strace.send_signal(signal.SIGINT)  # it lets go of the processes, which go on unharmed
 
 
 def wait_traced(pid: int, strace: "subprocess.Popen[str]") -> None:

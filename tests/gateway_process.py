@@ -94,6 +94,12 @@ class Gateway:
         return self._started().pid
 
     @property
+    def pids(self) -> list[int]:
+        """The process ids of the last gateway started: its own, and those of its receivers."""
+        receivers = [each["pid"] for each in self.status()["workers"]]
+        return sorted({self.pid, *(pid for pid in receivers if pid is not None)})
+
+    @property
     def exit_code(self) -> int | None:
         """The exit code of the last process, negative for a signal; None while it runs."""
         return self._started().poll()

@@ -89,17 +89,19 @@ class EmbeddedSink:
 
         One that cannot be opened, for damage or want of room, is tried again while it runs: the spool keeps all.
         """
+        skipped = self._file.cursor(self.name, self._spool.name)
+        if skipped is not None and not self._spool.outlives(skipped):
+            self._skipped = skipped
         try:
             if self._first:
                 await self._store.open()
             self._cursor = await self._stored()
         except StoreUnavailable as error:
             self._failed(error, 0)
-            self._cursor = await asyncio.to_thread(self._spool.new_cursor)
-            self._reader = await asyncio.to_thread(self._spool.reader, self.name, None)
+            self._cursor = await self._unstored()
         else:
-            self._reader = await asyncio.to_thread(self._spool.reader, self.name, self._cursor)
             self._state = "ok"
+        self._reader = await asyncio.to_thread(self._spool.reader, self.name, self._cursor)
 
     async def _stored(self) -> Cursor:
         """Return how far the store has come."""
@@ -111,12 +113,15 @@ class EmbeddedSink:
                 sink=self.name,
             )
             cursor = None
-        if cursor is None:
-            cursor = await asyncio.to_thread(self._spool.new_cursor)
-        skipped = self._file.cursor(self.name, self._spool.name)
-        if skipped is not None and not self._spool.outlives(skipped):
-            self._skipped = skipped
-        return cursor.skipped_to(self._skipped)
+        begin = await self._unstored() if cursor is None else cursor
+        return begin.skipped_to(self._skipped)
+
+    async def _unstored(self) -> Cursor:
+        """Return where a store begins that does not know: at the oldest record, or before the first one skipped."""
+        if self._skipped == Cursor():
+            return await asyncio.to_thread(self._spool.new_cursor)
+        begin = self._skipped.accepted - self._skipped.skipped
+        return Cursor(accepted=begin, base=begin).skipped_to(self._skipped)
 
     async def run(self) -> None:
         """Take what comes until `stop`."""
@@ -251,6 +256,7 @@ class EmbeddedSink:
 
     async def _skip(self, place: Cursor) -> int:
         """Give up what lies before a place; a batch that is being written counts when it is."""
+        place = place.advanced(skipped=self._cursor.skipped_to(place).skipped)  # for a store that is new
         await self._file.run(lambda: self._file.commit(self.name, self._spool.name, place))
         self._skipped = place
         self._spool.release(self.name, place.position)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from operator import itemgetter
 from pathlib import Path
 
 from gateway.settings import Spool as SpoolSettings
@@ -219,14 +221,20 @@ class Folder:
             self._thread.submit(path_of(self.folder, segment).unlink, missing_ok=True)
 
     def slowest(self) -> str | None:
-        """Return the reader that is furthest behind, None when all are at the end."""
-        behind = [
-            (position, name)
-            for each in self.together
-            for name, position in dict(each._needs).items()
-            if position < each.end
-        ]
-        return min(behind)[1] if behind else None
+        """Return the reader that has most still to read, in bytes over all folders; None when all are at the end."""
+        left: Counter[str] = Counter()
+        for each in self.together:
+            for name, position in dict(each._needs).items():
+                left[name] += each._bytes_behind(position)
+        name, most = max(left.items(), key=itemgetter(1), default=("", 0))
+        return name if most else None
+
+    def _bytes_behind(self, position: Position) -> int:
+        if position >= self.end:
+            return 0
+        sizes = {**self._closed, self.end.segment: self.end.offset}
+        behind = sum(size for segment, size in sizes.items() if segment >= position.segment)
+        return max(1, behind - position.offset)
 
     def oldest_secs(self) -> float:
         """Return how long ago the oldest record that is still needed was written, within half a second.

@@ -52,6 +52,7 @@ class Worker:
         self.unable: str | None = None
         self.opened = False  # its folder
         self.appended = self.granted = 0
+        self.why = ""  # no more was granted, as it was told last
         self.live: dict[str, dict[str, Any]] = {}
 
     def say(self, word: Word) -> None:
@@ -237,14 +238,18 @@ class Crew:
 
     def _grant(self, also: Worker | None = None) -> None:
         """Divide the room that the spool has; tell those whose part is far from it."""
-        part = self._folders.own.room() // len(self._workers)
+        own = self._folders.own
+        part = own.room() // len(self._workers)
+        why = None if part else own.why_no_more()
         for worker in self._workers:
             left = worker.granted - worker.appended
             if not worker.opened:
                 continue
-            if worker is also or not part * 3 // 4 <= left <= part * 5 // 4:
+            is_as_told = part * 3 // 4 <= left <= part * 5 // 4 and why in (None, worker.why)
+            if worker is also or not is_as_told:
                 worker.granted = worker.appended + part
-                worker.say(words.Grant(worker.granted, self._folders.own.why_no_more()))
+                worker.why = why or own.why_no_more()
+                worker.say(words.Grant(worker.granted, worker.why))
 
     def _tell_others(self) -> None:
         """Tell each receiver of the others' connections."""

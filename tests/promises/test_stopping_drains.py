@@ -265,6 +265,7 @@ def test_during_the_start(gateway: GatewayFactory, moment: str) -> None:
     running = gateway()
     running.http.post("/v1/events", content=b"\n".join(batch("x", 0))).raise_for_status()
     running.kill()
+    refused_at_once(running)
     (running.data_dir / "lock").unlink()
     running.start()
     deadline = time.monotonic() + 30
