@@ -47,8 +47,8 @@ test-slow: $(VENV)/test.installed ## kills, soak, foreign clients, the browser
 	$(BIN)/python -m pytest -q -m slow
 
 test-promises: $(VENV)/test.installed ## the promises' tests with two workers, and without the fast decoder
-	GATEWAY_WORKERS=2 $(BIN)/python -m pytest -q -m "not slow" tests/promises
-	GATEWAY_DECODER=pydantic $(BIN)/python -m pytest -q -m "not slow" tests/promises
+	GATEWAY_WORKERS=2 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" tests/promises
+	GATEWAY_DECODER=pydantic $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" tests/promises
 
 soak: $(VENV)/test.installed ## an hour of kills, 1,000 of them, and a table of what came of it
 	$(BIN)/python -m tests.crash.soak --seconds 3600 --kills 1000

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import random
 import threading
 import time
@@ -243,6 +244,10 @@ def test_an_optional_store_is_broken(gateway: GatewayFactory, es: EsClient) -> N
     assert mine["indexed"] == stored(running) == sender.sent - skipped
 
 
+@pytest.mark.skipif(
+    os.environ.get("GATEWAY_WORKERS", "1") != "1",
+    reason="with several folders what cannot be kept may lie in one that holds up nothing",
+)
 def test_an_optional_elasticsearch_has_no_room_for_dead_letters(gateway: GatewayFactory, es: EsClient) -> None:
     """A sink that stops at dead_letters.max_bytes holds up nobody either."""
     settings = config(es.url, es.prefix, elasticsearch={"required": False}, dead_letters={"max_bytes": 3000})
