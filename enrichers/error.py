@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,7 @@ DEFAULT_PATTERNS: Mapping[str, str] = MappingProxyType(
 
 # A message may be a megabyte; a traceback names its error in the first or in the last lines.
 _READ_CHARACTERS = 1024
+_KEPT_MESSAGES = 500  # a failure rarely comes alone, and looking for all patterns costs more than all else of an event
 
 
 def error(*, patterns: Mapping[str, str] = DEFAULT_PATTERNS) -> Enricher:
@@ -76,9 +78,11 @@ def error(*, patterns: Mapping[str, str] = DEFAULT_PATTERNS) -> Enricher:
             failed = message != ""
         if not failed:
             return {}
-        excerpt = _excerpt(message)
-        found = (name for name, pattern in compiled if pattern.search(excerpt))
-        return {"error": True, "error_type": next(found, "unknown")}
+        return {"error": True, "error_type": sort_of(_excerpt(message))}
+
+    @lru_cache(_KEPT_MESSAGES)
+    def sort_of(excerpt: str) -> str:
+        return next((name for name, pattern in compiled if pattern.search(excerpt)), "unknown")
 
     return enrich
 

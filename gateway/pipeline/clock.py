@@ -15,6 +15,7 @@ _ISO_TEXT = re.compile(r"[-\dWw]+([Tt ][\d:.,]+)? ?(?P<zone>[Zz]|[+-]\d\d:?(\d\d
 _NUMBER_TEXT = re.compile(r"\d{9,}(\.\d+)?", re.ASCII)
 _FRACTION = re.compile(r"(?:\.\d{1,9})?Z", re.ASCII).fullmatch  # behind the second
 _SECOND_CHARACTERS = 19
+_MAX_FRACTIONS = 2000
 _MAX_TEXT = 64  # characters; no time is longer
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
@@ -52,6 +53,7 @@ class Clock:
         self._max_age_days = max_age_days
         self._age_setting = age_setting
         self._max_future_secs = max_future_secs
+        self._fractions: set[str] = set()
 
     def at(self, received: float, now: float | None = None) -> BlockClock:
         """Return the clock for one block, of times in seconds since 1970.
@@ -59,7 +61,9 @@ class Clock:
         ``now``, by which an event is too old or too new: where the block was received earlier.
         """
         now = received if now is None else now
-        return BlockClock(self._zone, self._max_age_days, self._max_future_secs, received, now, self._age_setting)
+        return BlockClock(
+            self._zone, self._max_age_days, self._max_future_secs, received, now, self._age_setting, self._fractions
+        )
 
 
 class BlockClock:
@@ -73,8 +77,10 @@ class BlockClock:
         received: float,
         now: float,
         age_setting: str,
+        fractions: set[str],
     ) -> None:
         self._zone = zone
+        self._fractions = fractions  # that were read, of all blocks
         self._now = datetime.fromtimestamp(now, UTC)
         arrived = datetime.fromtimestamp(received, UTC)
         self.received = moment(arrived)
@@ -100,13 +106,22 @@ class BlockClock:
     def day_of(self, text: str) -> str | None:
         """Return the day of a time that is kept as it is, if another one of its second was read before."""
         day = self._days.get(text[:_SECOND_CHARACTERS])
-        return day if day is not None and _FRACTION(text, _SECOND_CHARACTERS) else None
+        return day if day is not None and self._is_fraction(text[_SECOND_CHARACTERS:]) else None
+
+    def _is_fraction(self, text: str) -> bool:
+        """Whether this may stand behind a second; most are milliseconds, of which there are few."""
+        if text in self._fractions:
+            return True
+        is_one = _FRACTION(text) is not None
+        if is_one and len(self._fractions) < _MAX_FRACTIONS:
+            self._fractions.add(text)
+        return is_one
 
     def read(self, name: str, value: Any, *, limited: bool = True) -> Moment | Fault:
         """Return the time that a field holds, or why it cannot be; ``limited``: too old or too new it cannot be."""
         if type(value) is str:
             day = self._days.get(value[:_SECOND_CHARACTERS])
-            if day is not None and _FRACTION(value, _SECOND_CHARACTERS):
+            if day is not None and self._is_fraction(value[_SECOND_CHARACTERS:]):
                 return Moment(value, day)
         try:
             when, digits = self._parse(value)

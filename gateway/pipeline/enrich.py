@@ -28,7 +28,8 @@ class Enrichers:
         """Return the fields to add to an event."""
         added: dict[str, Any] = {}
         for enrich in self._models.get(fields["model_name"], self._common):
-            added |= enrich(fields)
+            if more := enrich(fields):
+                added |= more
         return added
 
 
