@@ -65,8 +65,8 @@ TARGETS = (
         8,
         5,
         _median(f"{TCP} cpu"),
-        reason="five of it are Python between the fast parts, a few tenths at each of twenty places (the table of steps "
-        "in ARCHITECTURE.md)",
+        reason="five of it are Python between the fast parts, a few tenths at each of twenty places (the table "
+        "of steps in ARCHITECTURE.md)",
     ),
     Target(
         "events/s on one core",
