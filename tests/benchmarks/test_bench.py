@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks import events
+from benchmarks import events, ids
 from benchmarks.events import Shape, bad_positions
 from benchmarks.figures import Figures
 from benchmarks.measure import cores, tree
@@ -24,6 +24,7 @@ from benchmarks.processes import Wrong, sink
 from benchmarks.report import targets as targets_table
 from benchmarks.run import check_books
 from benchmarks.targets import TARGETS
+from tests.elasticsearch_node.client import EsClient
 from tests.gateway_process import ROOT
 
 EVERYWHERE = cores(pinned=False).others
@@ -239,3 +240,12 @@ def test_what_is_missed_is_printed_as_missed() -> None:
     assert by_name["events/s on one core"].endswith("| – | not measured |")
     missed = table[table.index("Missed:") :]
     assert [line for line in missed if line.startswith("- ")] == [line for line in missed if "start to ready" in line]
+
+
+@pytest.mark.elasticsearch
+def test_forms_of_ids(es: EsClient) -> None:
+    """Each form of `_id` is loaded and measured, and what was written is gone again."""
+    found = ids.measure(es.url, 50, 2)
+    assert {form: len(turns) for form, turns in found.items()} == dict.fromkeys(ids.FORMS, 1)
+    assert all(rate > 0 for ((_, rate),) in found.values())
+    assert es.get("/_cat/indices/*-ml-metrics-*-0", format="json", expand_wildcards="all") == []
