@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gateway.errors import GatewayError
 from gateway.settings import Elasticsearch
 from gateway.sinks.elasticsearch.backoff import LONGEST_HINT_SECS
+from gateway.sinks.elasticsearch.verdicts import Created
 
 if TYPE_CHECKING:
     from elasticsearch import AsyncElasticsearch
@@ -33,10 +34,6 @@ class Answer(NamedTuple):
 
     items: list[dict[str, Any]] | None
     retry_after: float = 0.0
-
-
-class Created(int):
-    """How many items a bulk answer has, where all say that a document was created."""
 
 
 class RequestFailed(GatewayError):

@@ -18,6 +18,10 @@ MOST_REASONS = 5
 LONGEST_REASON = 400
 
 
+class Created(int):
+    """How many items a bulk answer has, where all say that a document was created."""
+
+
 class Verdict(Enum):
     """What to do next with a document."""
 

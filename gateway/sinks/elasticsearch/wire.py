@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from elastic_transport import JsonSerializer, NdjsonSerializer, SerializationError
 
-from gateway.sinks.elasticsearch.client import Created
+from gateway.sinks.elasticsearch.verdicts import Created
 
 _ITEMS, _END = b'{"errors":false,"items":[', b"]}"
 _CREATED = b'{"create":{"status":201}}'

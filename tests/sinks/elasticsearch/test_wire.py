@@ -7,7 +7,7 @@ import json
 import pytest
 from elastic_transport import SerializationError
 
-from gateway.sinks.elasticsearch.client import Created
+from gateway.sinks.elasticsearch.verdicts import Created
 from gateway.sinks.elasticsearch.wire import Answers, Bodies
 
 CREATED = '{"create":{"status":201}}'
