@@ -231,7 +231,7 @@ class Crew:
                 structlog.get_logger(name).log(level, event, worker=worker.number, **said)
             case words.Spent():
                 for other in self._workers:
-                    if other is not worker:
+                    if other is not worker and other.opened:  # before that it cannot count
                         other.say(word)
             case words.Unable(why):
                 worker.unable = why

@@ -90,9 +90,9 @@ class Receiver:
         self._spool = spool = Spool(folder, settings.spool, self._wrote, receivers + 1)
         self._segment = spool.end.segment
         spool.granted = (0, "The gateway is starting.")
+        self._limit = _Limit(settings, self._channel.say)
         self._channel.say(words.Opened(dict(spool.closed_segments), spool.end, spool.counts))
         door = Door(digest, spool.append, spool.closed, telemetry, receivers)
-        self._limit = _Limit(settings, self._channel.say)
         ingestion = Ingestion(settings.http, self._limit, door, telemetry, receivers)
         passing = Passing(self._calls)
         access = Access(ingestion.before(passing), settings.http.api_keys, loopback=is_loopback(settings.http.host))
