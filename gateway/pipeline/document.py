@@ -62,7 +62,7 @@ class Writer:
         or raise anything.
         """
         reader = readers.latest
-        if reader is not None and reader.decode is not None:
+        if reader is not None and reader.decode is not None and self._may_splice(reader):
             try:
                 made = self._splice(reader, data, reader.decode(data))
             except msgspec.ValidationError:
@@ -78,18 +78,19 @@ class Writer:
             reader = readers.of(kind)
         if reader.check is None:
             return None
-        made = self._splice(reader, data, reader.check(data))
-        if made is not None:
+        fields = reader.check(data)
+        if self._may_splice(reader) and (made := self._splice(reader, data, fields)) is not None:
             return made
         reader.pass_over(sent)
         written = self.write(kind, data, sent, sent)
         return None if isinstance(written, Fault) else written
 
+    def _may_splice(self, reader: Reader) -> bool:
+        return reader.is_its_document and self._kind is None
+
     def _splice(self, reader: Reader, data: bytes, fields: dict[str, Any]) -> Made | None:
         """Return the document made of an event's own bytes; None where that is not sure to be the same document."""
         declared = fields.get("type")
-        if not reader.is_its_document or self._kind is not None:
-            return None
         sent_at = fields.get("@timestamp")
         time = fields.get("timestamp") if sent_at is None else sent_at
         # Each name has a colon: where there is none but those of the fields and of their texts, there is no other name,
