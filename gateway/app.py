@@ -14,7 +14,11 @@ from fastapi import FastAPI
 
 import gateway
 from gateway.access import Access, Keys
-from gateway.console import aggregate, dead_letters, export, operations, pages, schemas, search, verify
+from gateway.console import aggregate, dead_letters, export, operations, schemas, search, verify
+from gateway.console.asking import Asking
+from gateway.console.layout import Layout
+from gateway.console.live import Live
+from gateway.console.pages import overview, system
 from gateway.data_dir import lock_data_dir
 from gateway.errors import GatewayError
 from gateway.kinds import make_registry
@@ -97,7 +101,12 @@ class Gateway:
         application.include_router(schemas.router(self.registry, settings.events.index_prefix))
         application.include_router(verify.router(self._verification.arrived, self._verification.remove))
         application.include_router(dead_letters.router(self._dead_letters))
-        application.include_router(pages.router())
+        status = self.overview.status
+        self._live = Live(overview.live(status))
+        application.include_router(self._live.router())
+        asking = Asking(lambda: self._store)
+        pages = (overview.page(status, asking), system.page(settings, status))
+        application.include_router(Layout().router(pages))
         local = is_loopback(settings.http.host)
         self._application = Access(ingestion.before(application), settings.http.api_keys, loopback=local)
         if receivers:
@@ -142,6 +151,7 @@ class Gateway:
     async def stop(self) -> None:
         """Close the listeners, finish what was read, sync, let the sinks take what they can, close."""
         self._stopping = True
+        self._live.close()
         await asyncio.gather(*(part.stop() for part in (self.tcp, self.http, self.crew, self._dead_letters) if part))
         await self.spool.stop()
         secs = self.settings.drain_timeout_secs

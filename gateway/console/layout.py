@@ -1,0 +1,156 @@
+"""How a page and its panels are answered: Jinja's templates, and the files they need.
+
+A page comes at once, with an empty panel of fixed height for each of its questions. Each panel is then asked for at
+``/console/PAGE/PANEL`` with the page's own query, and again as long as somebody looks at it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+import gateway
+from gateway.console import words
+from gateway.console.filters import while_there
+from gateway.console.view import RANGES, View, view
+from gateway.errors import GatewayError
+from gateway.store.query import QueryError
+
+# A page brings all it needs: nothing is fetched from elsewhere, and no event's text can become code.
+_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {"content-security-policy": _POLICY, "x-content-type-options": "nosniff", "referrer-policy": "same-origin"}
+_TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
+_CHARTS = "django/static/chartkick/Chart.bundle.js"
+"""Chart.js, as the package chartkick has it."""
+_YEAR = "public, max-age=31536000, immutable"
+
+Context = dict[str, Any]
+Maker = Callable[[View], Coroutine[Any, Any, Context]]
+"""Gives what the template of a panel needs; raises `QueryError` or `GatewayError`."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of the navigation."""
+
+    name: str
+    path: str
+    title: str
+    filters: Sequence[str] = ()
+    """The names of what it can be narrowed to, besides the time."""
+    panels: dict[str, Maker] = field(default_factory=dict)
+    has_range: bool = True
+
+
+class Layout:
+    """Makes pages and panels, and serves the files they need."""
+
+    def __init__(self) -> None:
+        self._templates = Environment(
+            loader=PackageLoader("gateway.console", "templates"),
+            autoescape=select_autoescape(default=True),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters.update(words.FILTERS)
+        self._templates.globals.update(version=gateway.__version__, RANGES=RANGES)
+        self._templates.policies["json.dumps_function"] = lambda value, **_: orjson.dumps(value).decode()
+        self._files: dict[str, tuple[bytes, bytes]] = {}
+        self._pages: list[Page] = []
+
+    def static(self, name: str) -> str:
+        """Return the address of a file; it changes with what is in the file."""
+        plain, _ = self._file(name)
+        return f"/console/static/{hashlib.sha256(plain).hexdigest()[:12]}/{name}"
+
+    def _file(self, name: str) -> tuple[bytes, bytes]:
+        """Return a file as it is and compressed; read once, when it is first needed."""
+        if name not in self._files:
+            if name == "chart.js":
+                place = files("chartkick").joinpath(_CHARTS)
+            else:
+                place = files("gateway.console").joinpath("static", name)
+            plain = place.read_bytes()
+            self._files[name] = plain, gzip.compress(plain, 6, mtime=0)
+        return self._files[name]
+
+    def router(self, pages: Sequence[Page]) -> APIRouter:
+        """Return the routes of all pages."""
+        self._pages = [*pages]
+        self._templates.globals.update(pages=self._pages, static=self.static)
+        routes = APIRouter(include_in_schema=False)
+
+        @routes.get("/console/static/{digest}/{name}")
+        def file(request: Request, digest: str, name: str) -> Response:
+            if name not in ("chart.js", "console.css", "console.js", "charts.js"):
+                return Response("There is no such file.", 404, media_type="text/plain")
+            plain, packed = self._file(name)
+            headers = {**_HEADERS, "cache-control": _YEAR, "vary": "accept-encoding"}
+            if "gzip" in request.headers.get("accept-encoding", ""):
+                return Response(packed, 200, {**headers, "content-encoding": "gzip"}, _TYPES[name.rpartition(".")[2]])
+            return Response(plain, 200, headers, _TYPES[name.rpartition(".")[2]])
+
+        for page in self._pages:
+            self._add(routes, page)
+        return routes
+
+    def _add(self, routes: APIRouter, page: Page) -> None:
+        @routes.get(page.path)
+        async def shell(request: Request) -> Response:
+            return self.page(request, page)
+
+        @routes.get(f"/console/{page.name}/{{panel}}")
+        async def panel(request: Request, panel: str) -> Response:
+            if panel not in page.panels:
+                return self._message("There is no such panel.", 404)
+            began = time.monotonic()
+            try:
+                looked_at = view(request.query_params.multi_items(), page.filters)
+                context = await while_there(request, page.panels[panel](looked_at))
+            except QueryError as error:
+                return self._message(str(error), 400)
+            except GatewayError as error:
+                return self._message(str(error), 503)
+            text = self.render(f"{page.name}/{panel}.html", **context, view=looked_at, page=page)
+            spent = round((time.monotonic() - began) * 1000)
+            return Response(
+                text, 200, {**_HEADERS, "cache-control": "no-store", "server-timing": f"panel;dur={spent}"}, "text/html"
+            )
+
+    def page(self, request: Request, page: Page, status: int = 200, **context: Any) -> Response:
+        """Answer with a page that is still empty; with what is wrong in its address, if anything is."""
+        problem = None
+        try:
+            looked_at = view(request.query_params.multi_items(), page.filters)
+        except QueryError as error:
+            problem, status = str(error), 400
+            looked_at = view([], page.filters)
+        text = self.render(
+            f"{page.name}.html",
+            page=page,
+            view=looked_at,
+            problem=problem,
+            host=str(request.base_url).rstrip("/"),
+            **context,
+        )
+        return Response(text, status, {**_HEADERS, "cache-control": "no-cache"}, "text/html")
+
+    def render(self, template: str, **context: Any) -> str:
+        """Return a template filled in."""
+        return self._templates.get_template(template).render(**context)
+
+    def _message(self, text: str, status: int) -> Response:
+        return Response(self.render("message.html", text=text), status, _HEADERS, "text/html")

@@ -1,0 +1,181 @@
+// Fills the panels of a page and keeps them fresh while somebody looks; shows what comes live.
+"use strict";
+
+const ORIGIN = location.origin;
+const LEAST_MS = 5000; // between two answers of a panel
+const TIMES_ITS_COST = 20; // and no more often than this
+const LIVE = "/console/live";
+
+const format = {
+  whole: new Intl.NumberFormat("en", { maximumFractionDigits: 0 }),
+  rate: new Intl.NumberFormat("en", { maximumSignificantDigits: 3 }),
+};
+
+// Times are shown in the reader's zone, in the same width as they came.
+function showTimes(root) {
+  for (const each of root.querySelectorAll("time[datetime]")) {
+    const when = new Date(each.dateTime);
+    if (Number.isNaN(when.getTime()) || each.dataset.shown) continue;
+    each.dataset.shown = "1";
+    each.title = each.dateTime.replace("T", " ").replace("Z", " UTC");
+    const two = (value) => String(value).padStart(2, "0");
+    const day = `${when.getFullYear()}-${two(when.getMonth() + 1)}-${two(when.getDate())}`;
+    each.textContent = `${day} ${two(when.getHours())}:${two(when.getMinutes())}:${two(when.getSeconds())}`;
+  }
+}
+
+function finish(root) {
+  showTimes(root);
+  for (const each of root.querySelectorAll("[data-origin]")) each.textContent = ORIGIN;
+  for (const table of root.querySelectorAll("table[data-sortable]")) makeSortable(table);
+}
+
+// Panels: each asked for by itself, again when its time has come, not at all while nobody looks.
+class Panel {
+  constructor(place) {
+    this.place = place;
+    this.cost = 0;
+    this.load();
+  }
+
+  async load() {
+    clearTimeout(this.timer);
+    if (document.hidden && this.filled) return this.later();
+    this.place.setAttribute("aria-busy", "true");
+    try {
+      const answer = await fetch(this.place.dataset.panel, { signal: AbortSignal.timeout(60000) });
+      const text = await answer.text();
+      this.cost = Number((answer.headers.get("server-timing") || "").match(/dur=(\d+)/)?.[1] || 0);
+      if (!/^text\/html/.test(answer.headers.get("content-type") || "")) throw new Error(`It answered ${answer.status}.`);
+      this.show(text);
+      this.filled = true;
+    } catch (error) {
+      this.place.classList.add("stale");
+      this.place.title = "The gateway does not answer.";
+      if (!this.filled) this.place.textContent = "The gateway does not answer. Trying again.";
+    }
+    this.place.removeAttribute("aria-busy");
+    this.later();
+  }
+
+  later() {
+    this.timer = setTimeout(() => this.load(), Math.max(LEAST_MS, TIMES_ITS_COST * this.cost));
+  }
+
+  show(text) {
+    this.place.classList.remove("stale");
+    this.place.removeAttribute("title");
+    if (text === this.text || (this.filled && this.isInUse())) return;
+    this.text = text;
+    const made = document.createElement("div");
+    made.innerHTML = text; // the server's own template, with every value escaped
+    const opened = new Set([...this.place.querySelectorAll("details[open][id]")].map((each) => each.id));
+    for (const each of made.querySelectorAll("details[id]")) each.open = opened.has(each.id);
+    finish(made);
+    // A chart that is there already takes the new values where it stands.
+    const old = [...this.place.querySelectorAll("canvas[data-chart]")];
+    const fresh = [...made.querySelectorAll("canvas[data-chart]")];
+    if (old.length && old.length === fresh.length) {
+      fresh.forEach((canvas, at) => {
+        old[at].dataset.chart = canvas.dataset.chart;
+        canvas.closest(".chart").replaceWith(old[at].closest(".chart"));
+      });
+    } else old.forEach((canvas) => charts.drop(canvas));
+    this.place.replaceChildren(...made.childNodes);
+    for (const canvas of this.place.querySelectorAll("canvas[data-chart]")) charts.draw(canvas);
+    this.place.dispatchEvent(new CustomEvent("filled", { bubbles: true }));
+  }
+
+  // What is being read or typed in is not taken away.
+  isInUse() {
+    const selection = getSelection();
+    const inside = selection && !selection.isCollapsed && this.place.contains(selection.anchorNode);
+    const focused = document.activeElement;
+    return inside || (this.place.contains(focused) && focused.matches("input, select, textarea"));
+  }
+}
+
+// Tables are sorted by a click on a column's head; what was chosen stays when the panel is filled anew.
+const sorted = new Map();
+
+function makeSortable(table) {
+  const heads = [...table.tHead.rows[0].cells];
+  const name = table.dataset.sortable;
+  heads.forEach((head, at) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = head.textContent;
+    button.addEventListener("click", () => {
+      const now = sorted.get(name);
+      sorted.set(name, { at, down: now && now.at === at ? !now.down : head.classList.contains("n") });
+      sort(table, heads, name);
+    });
+    head.replaceChildren(button);
+  });
+  sort(table, heads, name);
+}
+
+function sort(table, heads, name) {
+  const chosen = sorted.get(name);
+  if (!chosen) return;
+  heads.forEach((head, at) => {
+    if (at === chosen.at) head.setAttribute("aria-sort", chosen.down ? "descending" : "ascending");
+    else head.removeAttribute("aria-sort");
+  });
+  const value = (row) => row.cells[chosen.at].dataset.value ?? row.cells[chosen.at].textContent;
+  const rows = [...table.tBodies[0].rows].sort((one, other) => {
+    const [a, b] = [value(one), value(other)];
+    const order = a !== "" && b !== "" && !Number.isNaN(Number(a)) && !Number.isNaN(Number(b)) ? a - b : a.localeCompare(b);
+    return chosen.down ? -order : order;
+  });
+  table.tBodies[0].replaceChildren(...rows);
+}
+
+// What is live: one stream for the page, opened again by the browser when it breaks.
+function listen() {
+  const health = document.getElementById("health");
+  const stream = new EventSource(LIVE);
+  stream.addEventListener("now", (event) => {
+    const now = JSON.parse(event.data);
+    health.className = `health ${now.troubles.length ? "bad" : "good"}`;
+    health.textContent = now.troubles.length ? "Needs a look" : "All is well";
+    health.title = now.troubles.join("\n");
+    for (const each of document.querySelectorAll("[data-live]")) {
+      const value = each.dataset.live.split(".").reduce((part, key) => part?.[key], now);
+      if (value !== undefined && value !== null) each.textContent = typeof value === "number" ? format[each.dataset.format || "whole"].format(value) : value;
+    }
+    document.dispatchEvent(new CustomEvent("now", { detail: now }));
+  });
+  stream.onerror = () => {
+    health.className = "health bad";
+    health.textContent = "The gateway does not answer";
+    health.title = "Trying again.";
+  };
+  addEventListener("pagehide", () => stream.close());
+  addEventListener("pageshow", (event) => { if (event.persisted) listen(); });
+}
+
+function begin() {
+  finish(document);
+  const filters = document.getElementById("filters");
+  filters?.addEventListener("change", () => filters.requestSubmit());
+  filters?.addEventListener("submit", () => {
+    for (const each of filters.elements) if (each.name && (each.value === "" || (each.name === "range" && each.value === "1h"))) each.disabled = true;
+  });
+  addEventListener("pageshow", () => { for (const each of filters?.elements || []) each.disabled = false; });
+  const zone = document.getElementById("zone");
+  zone.textContent = `Times: ${Intl.DateTimeFormat().resolvedOptions().timeZone}`;
+  const panels = [...document.querySelectorAll("[data-panel]")].map((place) => new Panel(place));
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) for (const each of panels) each.load(); });
+  document.addEventListener("filled", (event) => {
+    // A panel may bring the values that a filter can have.
+    for (const list of event.target.querySelectorAll("template[data-values]")) {
+      const select = document.querySelector(`select[data-choices="${list.dataset.values}"]`);
+      const there = new Set([...select.options].map((option) => option.value || option.text));
+      for (const option of [...list.content.querySelectorAll("option")]) if (!there.has(option.value)) select.append(option);
+    }
+  });
+  listen();
+}
+
+begin();
