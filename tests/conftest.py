@@ -22,6 +22,7 @@ from tests.gateway_process import GatewayFactory
 ELASTICSEARCH_FIXTURES = {"elasticsearch_url", "es", "elasticsearch_node", "elasticsearch_cluster", "next_es"}
 WAITING = Path(__file__).parent / "sinks" / "elasticsearch"
 PROCESS_FIXTURES = {"gateway"}
+BROWSER = Path(__file__).parent / "browser"
 TESTS = str(Path(__file__).parent) + os.sep
 GATEWAY = str(Path(__file__).parents[1] / "gateway") + os.sep
 _why_skipped = pytest.StashKey[str]()
@@ -34,6 +35,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = set(getattr(item, "fixturenames", ()))
         if WAITING in item.path.parents:
             item.add_marker("waits")
+        if BROWSER in item.path.parents:
+            item.add_marker("slow")
+            item.add_marker(pytest.mark.timeout(120))
         if fixtures & PROCESS_FIXTURES:
             item.add_marker("process")
         if fixtures & ELASTICSEARCH_FIXTURES:

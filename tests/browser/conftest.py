@@ -1,0 +1,42 @@
+"""One browser for the tests of a module, and windows of it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.browser.chromium import chromium
+from tests.browser.view import DESKTOP, PHONE, Size, View
+
+Views = Callable[..., View]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The browser of this module's tests."""
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(params=[DESKTOP, PHONE], ids=lambda size: str(size.width))
+def size(request: pytest.FixtureRequest) -> Size:
+    """The window's size: a test that asks for it runs on the desktop and on the phone."""
+    given: Size = request.param
+    return given
+
+
+@pytest.fixture
+def view(browser: Browser) -> Iterator[Views]:
+    """A function that opens windows, with the arguments of `View`; a fault in one of them fails the test."""
+    opened: list[View] = []
+
+    def open_one(*args: Any, **kwargs: Any) -> View:
+        opened.append(View(browser, *args, **kwargs))
+        return opened[-1]
+
+    yield open_one
+    for each in opened:
+        each.close()
+    faults = [fault for each in opened for fault in each.faults]
+    assert not faults, "\n".join(faults)
