@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 import gateway
 from gateway.access import Access, Keys
@@ -92,7 +92,10 @@ class Gateway:
         self.http: HttpServer | None = None
         self.crew: Crew | None = None
         ingestion = Ingestion(settings.http, RateLimit(settings.limits), door, self.telemetry)
-        application = FastAPI(title="ML log gateway", version=gateway.__version__, redoc_url=None)
+        application = FastAPIOffline(  # /docs brings its own scripts
+            title="ML log gateway", version=gateway.__version__, redoc_url=None, favicon_url="data:,",
+            static_url="/docs/static",
+        )  # fmt: skip
         application.include_router(ingestion.router())
         application.include_router(operations.router(self.overview.status, self.overview.metrics, self._unready))
         application.include_router(search.router(lambda: self._store))

@@ -197,6 +197,7 @@ def test_what_is_no_ingestion_reaches_the_owner(gateway: GatewayFactory) -> None
     running = gateway(env={"GATEWAY_WORKERS": "2"})
     assert "<html" in running.http.get("/").text
     assert running.http.get("/openapi.json").json()["paths"]["/v1/events"]
+    assert len(running.http.get("/docs/static/swagger-ui-bundle.js").content) > 1_000_000
     assert running.http.get("/v1/search", params={"limit": "many"}).status_code == 400
     assert running.http.get("/nowhere").status_code == 404
     assert running.http.get("/health").status_code == 200
