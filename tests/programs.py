@@ -6,7 +6,10 @@ import shutil
 import pytest
 
 # Where Debian's package has another name.
-PACKAGES = {"bwrap": "bubblewrap", "flock": "util-linux", "nc": "netcat-openbsd", "sync": "coreutils"}
+PACKAGES = {
+    "bwrap": "bubblewrap", "flock": "util-linux", "nc": "netcat-openbsd", "promtool": "prometheus",
+    "setpriv": "util-linux", "sync": "coreutils",
+}  # fmt: skip
 
 
 def need(*programs: str) -> None:
