@@ -1,5 +1,5 @@
 # Every word here works from a fresh clone: it first makes .venv with what it needs.
-.PHONY: help run demo test test-fast test-slow test-promises soak bench bench-peers profile lint fix clean
+.PHONY: help run demo test test-fast test-slow test-promises soak bench bench-peers profile screenshots lint fix clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -61,6 +61,9 @@ bench-peers: $(VENV)/test.installed ## the same events through every peer that i
 
 profile: $(VENV)/test.installed ## a flame graph, and the table of steps in ARCHITECTURE.md
 	$(BIN)/python -m benchmarks.profile --write
+
+screenshots: $(VENV)/test.installed ## the console's pages as pictures, into docs/screenshots; needs Chromium
+	$(BIN)/python -m tests.browser.screenshots
 
 lint: $(VENV)/lint.installed $(VENV)/test.installed ## ruff, mypy, import rules
 	$(BIN)/ruff check .

@@ -104,6 +104,13 @@ class Gateway:
         """The exit code of the last process, negative for a signal; None while it runs."""
         return self._started().poll()
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of the process, with which other words of `gateway` find it."""
+        inherited = {key: value for key, value in os.environ.items() if not key.upper().startswith(SCRUBBED)}
+        path = os.pathsep.join(filter(None, (str(ROOT), inherited.get("PYTHONPATH"))))
+        return inherited | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"} | self.env
+
     def start(self) -> None:
         """Start the process; ``wait_ready`` says when it serves."""
         if self.running:
@@ -118,7 +125,7 @@ class Gateway:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,  # a gateway.yaml or data folder of the working copy is not this one's
-                env=self._environment(),
+                env=self.environment,
                 start_new_session=True,
             )
         self._groups.append(self._process.pid)
@@ -263,11 +270,6 @@ class Gateway:
                 os.killpg(group, signal.SIGKILL)
         self._groups.clear()
         self.http.close()
-
-    def _environment(self) -> dict[str, str]:
-        inherited = {key: value for key, value in os.environ.items() if not key.upper().startswith(SCRUBBED)}
-        path = os.pathsep.join(filter(None, (str(ROOT), inherited.get("PYTHONPATH"))))
-        return inherited | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"} | self.env
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:

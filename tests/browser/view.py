@@ -5,6 +5,8 @@ from typing import Any, Literal, NamedTuple
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, WebError, WebSocket
 
+Scheme = Literal["light", "dark"]
+
 
 class Size(NamedTuple):
     """A window's size in CSS pixels."""
@@ -65,7 +67,7 @@ class View:
         address: str,
         size: Size = DESKTOP,
         *,
-        scheme: Literal["light", "dark"] = "light",
+        scheme: Scheme = "light",
         expected: Collection[int] = (),
     ) -> None:
         self.address = address
