@@ -8,6 +8,7 @@ from playwright.sync_api import Browser
 
 from tests.browser.chromium import chromium
 from tests.browser.view import DESKTOP, PHONE, Size, View
+from tests.gateway_process import GatewayFactory
 
 Views = Callable[..., View]
 
@@ -27,8 +28,11 @@ def size(request: pytest.FixtureRequest) -> Size:
 
 
 @pytest.fixture
-def view(browser: Browser) -> Iterator[Views]:
-    """A function that opens windows, with the arguments of `View`; a fault in one of them fails the test."""
+def view(browser: Browser, gateway: GatewayFactory) -> Iterator[Views]:
+    """A function that opens windows, with the arguments of `View`; a fault in one of them fails the test.
+
+    They are closed before the gateways are, which is why it asks for these.
+    """
     opened: list[View] = []
 
     def open_one(*args: Any, **kwargs: Any) -> View:

@@ -22,12 +22,12 @@ from tests.browser.view import DESKTOP, PHONE, Scheme, Size, View
 from tests.gateway_process import ROOT, Gateway
 
 # The pictures' names and what they show; of the first there is one in the dark and one on a phone too.
-PAGES = {"overview": "/"}
+PAGES = {"overview": "/", "system": "/system"}
 FOLDER = ROOT / "docs" / "screenshots"
 MAX_BYTES = 200_000
 MINUTES = 60
-# A page has its figures and charts, and some of what it shows live.
-SETTLED_MS = 2000
+# Once filled, a page still draws its charts.
+SETTLED_MS = 1000
 REFUSED = [
     b'{"model_name":"fraud_detector","prediction_confidence":1.7,"inference_time_ms":25}',
     b'{"model_name":"fraud_detector","prediction_confidence":"high","inference_time_ms":31}',

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any, Literal, NamedTuple
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, WebError, WebSocket
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, WebError, WebSocket, expect
 
 Scheme = Literal["light", "dark"]
 
@@ -44,7 +44,10 @@ _FOCUSED = """() => {
   const it = document.activeElement;
   if (!it || it === document.body) return null;
   const box = it.getBoundingClientRect(), style = getComputedStyle(it);
-  const over = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+  const root = document.documentElement;
+  const middle = (from, to, end) => (Math.max(from, 0) + Math.min(to, end)) / 2;  // of what is in the window
+  const over = document.elementFromPoint(
+    middle(box.left, box.right, root.clientWidth), middle(box.top, box.bottom, root.clientHeight));
   return {
     tag: it.tagName.toLowerCase(), id: it.id, text: (it.innerText || it.value || '').trim(),
     shown: box.width > 0 && box.height > 0 && over !== null && (it.contains(over) || over.contains(it)),
@@ -91,8 +94,15 @@ class View:
         self.page.on("websocket", self._connected)
 
     def open(self, path: str = "/") -> None:
-        """Load a page of the gateway; return when its own files are there."""
+        """Load a page of the gateway; return when it is `filled`."""
         self.page.goto(self.address + path)
+        self.filled()
+
+    def filled(self) -> None:
+        """Return when every panel of the page has its content and what is live has come once."""
+        expect(
+            self.page.locator("[data-panel]:empty, [data-panel][aria-busy], #health:text('Connecting')")
+        ).to_have_count(0)
 
     def first_paint_ms(self) -> float:
         """Return after how many milliseconds the loaded page showed its first text or image."""

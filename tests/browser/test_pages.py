@@ -1,0 +1,77 @@
+"""What holds for every page of the console: those that its navigation names, whichever they are."""
+
+import json
+
+from tests.browser.conftest import Views
+from tests.browser.view import PHONE, Size, View
+from tests.gateway_process import Gateway, GatewayFactory
+
+MARKUP = "<b id=injected>bold</b>"
+EVENTS = [
+    {"model_name": MARKUP, "model_version": MARKUP, "environment": MARKUP, "region": MARKUP, "error_message": MARKUP,
+     "request_id": MARKUP, "prediction_confidence": 0.9, "inference_time_ms": 5, "prediction_class": MARKUP,
+     "true_label": MARKUP},
+    {"message": MARKUP, "level": MARKUP, "service": MARKUP, "logger": MARKUP, "endpoint": MARKUP, "error": MARKUP},
+    {"dataset_name": MARKUP, "check_name": MARKUP, "column": MARKUP, "score": 0.1, "passed": False},
+    {"event_type": MARKUP, "details": {"error": MARKUP}, "source": "mlflow_pipeline"},
+    {"type": "model_training", "model_name": MARKUP, "run_id": MARKUP, "metrics": {MARKUP: 0.1}, "status": MARKUP},
+    {"type": "operation", "operation": MARKUP, "operation_id": MARKUP},
+    {"type": "audit", "actor": MARKUP, "action": MARKUP},
+]  # fmt: skip
+REFUSED = {"model_name": MARKUP, "prediction_confidence": MARKUP}
+
+
+def pages(seen: View) -> list[str]:
+    """Return the paths of the pages that the navigation leads to."""
+    seen.open()
+    found: list[str] = seen.page.locator("nav a").evaluate_all("all => all.map(each => each.getAttribute('href'))")
+    assert found[0] == "/" and len(found) > 1
+    return found
+
+
+def with_markup(gateway: GatewayFactory) -> Gateway:
+    running = gateway()
+    lines = [json.dumps(event).encode() for event in [*EVENTS, REFUSED]]
+    assert running.http.post("/v1/events", content=b"\n".join(lines)).json()["accepted"] == len(EVENTS)
+    running.wait_until(
+        lambda now: now["books"]["sinks"]["embedded"]["waiting"] == 0 and now["books"]["dead_letters"] == 1
+    )
+    return running
+
+
+def test_pages_without_events(gateway: GatewayFactory, view: Views, size: Size) -> None:
+    """Nothing is wider than the window and nothing moves while the page fills itself."""
+    seen = view(gateway().url, size)
+    for path in pages(seen):
+        seen.open(path)
+        assert seen.overflow() is None, path
+        assert seen.layout_shift() < 0.05, path
+        assert seen.first_paint_ms() < 1000, path
+
+
+def test_pages_with_events(gateway: GatewayFactory, view: Views, size: Size) -> None:
+    """The same with events, whose text stays text, on every page that the navigation leads to by a click."""
+    running = with_markup(gateway)
+    seen = view(running.url, size, scheme="dark" if size == PHONE else "light")
+    for place, path in enumerate(pages(seen)):
+        seen.page.locator("nav a").nth(place).click()
+        seen.filled()
+        assert seen.page.url == running.url + path
+        assert seen.page.locator("nav a[aria-current]").count() == 1
+        assert seen.overflow() is None, path
+        assert seen.layout_shift() < 0.05, path
+        assert seen.page.locator("#injected").count() == 0, path
+
+
+def test_pages_by_keyboard(gateway: GatewayFactory, view: Views, size: Size) -> None:
+    """Tab goes through all that can be used, beginning with the way past the navigation, and is seen everywhere."""
+    seen = view(gateway().url, size)
+    for path in pages(seen):
+        seen.open(path)
+        assert (seen.tab() or {})["text"] == "Skip to the content"
+        reached: list[str] = []
+        while (focused := seen.tab()) is not None and len(reached) < 500:
+            reached.append(focused["text"])
+        links = seen.page.locator("header a, nav a, footer a").all_inner_texts()
+        assert set(links) <= set(reached), path
+        assert len(reached) < 500
