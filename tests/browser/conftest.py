@@ -8,7 +8,7 @@ from playwright.sync_api import Browser
 
 from tests.browser.chromium import chromium
 from tests.browser.view import DESKTOP, PHONE, Size, View
-from tests.gateway_process import GatewayFactory
+from tests.gateway_process import Gateway, GatewayFactory
 
 Views = Callable[..., View]
 
@@ -44,3 +44,11 @@ def view(browser: Browser, gateway: GatewayFactory) -> Iterator[Views]:
         each.close()
     faults = [fault for each in opened for fault in each.faults]
     assert not faults, "\n".join(faults)
+
+
+@pytest.fixture
+def running(gateway: GatewayFactory) -> Gateway:
+    """A gateway without events, whose store is open: until then its pages have answers of 503."""
+    started = gateway()
+    started.wait_until(lambda now: now["sinks"]["embedded"]["state"] == "ok")
+    return started

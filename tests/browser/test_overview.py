@@ -4,12 +4,11 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import Views
 from tests.browser.view import Size
-from tests.gateway_process import GatewayFactory
+from tests.gateway_process import Gateway, GatewayFactory
 
 
-def test_an_empty_gateway_says_how_to_begin(gateway: GatewayFactory, view: Views, size: Size) -> None:
+def test_an_empty_gateway_says_how_to_begin(running: Gateway, view: Views, size: Size) -> None:
     """Without events the page has a line to paste, with this gateway's own address."""
-    running = gateway()
     seen = view(running.url, size)
     seen.open()
     expect(seen.page.locator("#health")).to_have_text("All is well")
@@ -18,9 +17,8 @@ def test_an_empty_gateway_says_how_to_begin(gateway: GatewayFactory, view: Views
     assert line.endswith(f"{running.url}/v1/events")
 
 
-def test_the_books_are_shown_and_go_on(gateway: GatewayFactory, view: Views) -> None:
+def test_the_books_are_shown_and_go_on(running: Gateway, view: Views) -> None:
     """The figures are those of the events sent, also of those that come while the page is open."""
-    running = gateway()
     running.http.post("/v1/events", content=b'{"model_name":"m"}\n{"message":"hello","level":"INFO"}\nbroken')
     running.wait_until(lambda now: now["books"]["sinks"]["embedded"]["indexed"] == 2)
     seen = view(running.url)

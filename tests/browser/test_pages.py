@@ -4,7 +4,7 @@ import json
 
 from tests.browser.conftest import Views
 from tests.browser.view import PHONE, Size, View
-from tests.gateway_process import Gateway, GatewayFactory
+from tests.gateway_process import Gateway
 
 MARKUP = "<b id=injected>bold</b>"
 EVENTS = [
@@ -29,19 +29,17 @@ def pages(seen: View) -> list[str]:
     return found
 
 
-def with_markup(gateway: GatewayFactory) -> Gateway:
-    running = gateway()
+def send_markup(running: Gateway) -> None:
     lines = [json.dumps(event).encode() for event in [*EVENTS, REFUSED]]
     assert running.http.post("/v1/events", content=b"\n".join(lines)).json()["accepted"] == len(EVENTS)
     running.wait_until(
         lambda now: now["books"]["sinks"]["embedded"]["waiting"] == 0 and now["books"]["dead_letters"] == 1
     )
-    return running
 
 
-def test_pages_without_events(gateway: GatewayFactory, view: Views, size: Size) -> None:
+def test_pages_without_events(running: Gateway, view: Views, size: Size) -> None:
     """Nothing is wider than the window and nothing moves while the page fills itself."""
-    seen = view(gateway().url, size)
+    seen = view(running.url, size)
     for path in pages(seen):
         seen.open(path)
         assert seen.overflow() is None, path
@@ -49,9 +47,9 @@ def test_pages_without_events(gateway: GatewayFactory, view: Views, size: Size) 
         assert seen.first_paint_ms() < 1000, path
 
 
-def test_pages_with_events(gateway: GatewayFactory, view: Views, size: Size) -> None:
+def test_pages_with_events(running: Gateway, view: Views, size: Size) -> None:
     """The same with events, whose text stays text, on every page that the navigation leads to by a click."""
-    running = with_markup(gateway)
+    send_markup(running)
     seen = view(running.url, size, scheme="dark" if size == PHONE else "light")
     for place, path in enumerate(pages(seen)):
         seen.page.locator("nav a").nth(place).click()
@@ -63,9 +61,9 @@ def test_pages_with_events(gateway: GatewayFactory, view: Views, size: Size) -> 
         assert seen.page.locator("#injected").count() == 0, path
 
 
-def test_pages_by_keyboard(gateway: GatewayFactory, view: Views, size: Size) -> None:
+def test_pages_by_keyboard(running: Gateway, view: Views, size: Size) -> None:
     """Tab goes through all that can be used, beginning with the way past the navigation, and is seen everywhere."""
-    seen = view(gateway().url, size)
+    seen = view(running.url, size)
     for path in pages(seen):
         seen.open(path)
         assert (seen.tab() or {})["text"] == "Skip to the content"

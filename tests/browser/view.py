@@ -15,6 +15,7 @@ class Size(NamedTuple):
     height: int
 
 
+WAIT_MS = 15_000
 DESKTOP, PHONE = Size(1280, 800), Size(360, 740)
 
 _PAINTED = """() => new Promise(resolve => new PerformanceObserver(list => {
@@ -84,7 +85,7 @@ class View:
             locale="en-GB",
             timezone_id="UTC",
         )
-        self._context.set_default_timeout(15_000)
+        self._context.set_default_timeout(WAIT_MS)
         self._context.on("console", self._said)
         self._context.on("weberror", self._threw)
         self._context.on("request", self._asked)
@@ -100,9 +101,8 @@ class View:
 
     def filled(self) -> None:
         """Return when every panel of the page has its content and what is live has come once."""
-        expect(
-            self.page.locator("[data-panel]:empty, [data-panel][aria-busy], #health:text('Connecting')")
-        ).to_have_count(0)
+        empty = self.page.locator("[data-panel]:empty, [data-panel][aria-busy], #health:text('Connecting')")
+        expect(empty).to_have_count(0, timeout=WAIT_MS)
 
     def first_paint_ms(self) -> float:
         """Return after how many milliseconds the loaded page showed its first text or image."""
