@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -37,13 +37,13 @@ class Filters:
         where = tuple(_field_and_value(each) for each in self.where)
         return Query(self.index, self.since, self.until, where, self.q or None, **more)
 
-    def refuse_others(self, *names: str, repeated: str = "where") -> None:
-        """Raise `QueryError` for a parameter besides the filters and ``names``, or one twice that is not repeated."""
+    def refuse_others(self, *names: str, repeated: Collection[str] = ()) -> None:
+        """Raise `QueryError` for a parameter besides the filters and ``names``, or one twice that is not ``repeated``."""
         known = sorted(_NAMES.union(names))
         for name in sorted(set(self.given)):
             if name not in known:
                 raise QueryError(f"{name!r} is not a parameter: there are {', '.join(known)}.")
-            if self.given.count(name) > 1 and name not in ("where", repeated):
+            if self.given.count(name) > 1 and name not in ("where", *repeated):
                 raise QueryError(f"{name} is given {self.given.count(name)} times, it may be given once.")
 
 

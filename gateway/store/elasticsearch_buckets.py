@@ -58,7 +58,7 @@ async def aggregate(call: Call, targets: list[str], filters: list[Filter], quest
 
     ``filters`` choose the documents. Raises what ``call`` raises, and `QueryError` for too many buckets.
     """
-    asked = {field for field in (question.by, *question.fields) if field is not None}
+    asked = {field for field in (*(key.field for key in question.keys), *question.fields)}
     caps = await call(
         "field_caps",
         index=targets,
@@ -71,7 +71,7 @@ async def aggregate(call: Call, targets: list[str], filters: list[Filter], quest
     if not everywhere:
         return aggregation(question, 0, [], {}, {})
     asking = _Asking(call, filters, question, everywhere, caps["fields"])
-    if question.by is None:
+    if not question.by:
         counts, figures = await asking.measure([])
         return aggregation(question, asking.total, [], counts, figures)
     keys = await asking.keys()
@@ -100,7 +100,7 @@ class _Asking:
     async def keys(self) -> list[Any]:
         """Find the values with the most documents; return them as JSON has them."""
         question = self._question
-        wheres = self._where(question.by or "")
+        wheres = self._where(question.keys[0].field)
         terms = {"size": question.limit, "shard_size": _SHARD_KEYS, "order": [{"_count": "desc"}, {"_key": "asc"}]}
         if len(wheres) > 1:  # a value may be in several of them
             terms["size"] = _SHARD_KEYS

@@ -89,10 +89,11 @@ async def test_answers(client: httpx.AsyncClient, asked: str, found: dict[str, A
     [
         ("group=x", "'group' is not a parameter: there are by, from, index, interval, limit, metric, q, to, where."),
         ("cursor=x", "'cursor' is not a parameter"),
-        ("by=a&by=b", "by is given 2 times, it may be given once."),
+        ("by=a&by=b&by=c&by=d", "by is given 4 times, it may be given 3 times."),
+        ("interval=1m&interval=2m", "interval is given 2 times, it may be given once."),
         ("by=", "by names no field"),
         ("interval=soon", "interval is 'soon'"),
-        ("metric=median:x", "metric is 'median:x', it must be one of count, avg:FIELD"),
+        ("metric=median:x", "metric is 'median:x', it must be one of count, count:FIELD, avg:FIELD"),
         ("limit=ten", "limit must be a number of buckets, not 'ten'."),
         ("limit=1001", "limit is 1001, it must be from 1 to 1000."),
         ("where=x", "where must be FIELD:VALUE"),

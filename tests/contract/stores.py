@@ -38,6 +38,13 @@ class Subject:
         assert len(hits.hits) == hits.total
         return [hit["_id"] for hit in hits.hits]
 
-    async def aggregate(self, index: str = "*", filters: dict[str, Any] | None = None, **arguments: Any) -> Aggregation:
+    async def aggregate(
+        self,
+        index: str = "*",
+        filters: dict[str, Any] | None = None,
+        by: str | tuple[str, ...] | None = (),
+        **more: Any,
+    ) -> Aggregation:
         """Count and measure, in the indices of this test; ``filters`` are for `Query`, the rest for `Question`."""
-        return await self.store.aggregate(Question(Query(f"{self.prefix}{index}", **(filters or {})), **arguments))
+        query = Query(f"{self.prefix}{index}", **(filters or {}))
+        return await self.store.aggregate(Question(query, (by,) if isinstance(by, str) else by or (), **more))
