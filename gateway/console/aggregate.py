@@ -13,7 +13,7 @@ from gateway.store.aggregation import Question
 from gateway.store.store import Store
 
 _BY = "A bucket for each value of this field, or with FIELD/WIDTH for its numbers in steps; repeat for combinations."
-_METRIC = "count, count:FIELD, avg:FIELD, sum:FIELD, min:FIELD, max:FIELD, or a percentile such as p95:FIELD; repeat for several."
+_METRIC = "count, count:FIELD, avg:FIELD, sum:, min:, max:, or a percentile such as p95:FIELD; repeat for several."
 
 
 def router(store: Callable[[], Store | None]) -> APIRouter:

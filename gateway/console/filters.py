@@ -38,7 +38,7 @@ class Filters:
         return Query(self.index, self.since, self.until, where, self.q or None, **more)
 
     def refuse_others(self, *names: str, repeated: Collection[str] = ()) -> None:
-        """Raise `QueryError` for a parameter besides the filters and ``names``, or one twice that is not ``repeated``."""
+        """Raise `QueryError` for a parameter besides the filters and ``names``, or one twice unless ``repeated``."""
         known = sorted(_NAMES.union(names))
         for name in sorted(set(self.given)):
             if name not in known:

@@ -37,7 +37,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Key(NamedTuple):
-    """What documents are put into buckets by: a field's values, or with ``width`` set its numbers in steps that wide."""
+    """What documents are put into buckets by: a field's values, or with ``width`` its numbers in steps that wide."""
 
     field: str
     width: Decimal | None

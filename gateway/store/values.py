@@ -1,5 +1,7 @@
 """How the values of a field are read from the tables of the embedded store."""
 
+# ruff: noqa: S608 - names are quoted, values are bound
+
 from __future__ import annotations
 
 from typing import NamedTuple

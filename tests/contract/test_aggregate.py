@@ -4,12 +4,16 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from decimal import ROUND_FLOOR, Decimal
+from itertools import product
 from typing import Any
 
 import pytest
 
 from gateway.store import buckets
 from gateway.store.aggregation import MAX_BUCKETS, MAX_METRICS, Aggregation, Question
+from gateway.store.elasticsearch_keys import MAX_COMBINATIONS
+from gateway.store.embedded import EmbeddedStore
 from gateway.store.query import Query, QueryError
 from tests.contract.stores import Subject
 
@@ -122,33 +126,64 @@ def stretch(document: Document, secs: int) -> str:
 
 
 def rank(key: Any) -> tuple[int, Any]:
-    """Order keys: booleans, numbers, strings."""
-    return (0 if isinstance(key, bool) else 2 if isinstance(key, str) else 1, key)
+    """Order keys: booleans, numbers, strings, none."""
+    return (3 if key is None else 0 if isinstance(key, bool) else 2 if isinstance(key, str) else 1, key)
+
+
+def steps(document: Document, field: str, width: str) -> list[float]:
+    """Return the lower bounds of the buckets of a field's numbers, computed in decimals."""
+    found = (Decimal(repr(v)) / Decimal(width) for v in values(document, field) if type(v) in (int, float))
+    return [float(n * Decimal(width)) for n in {each.to_integral_value(ROUND_FLOOR) for each in found}]
+
+
+def measure(members: list[Document], metric: str) -> float | None:
+    """Compute a metric."""
+    function, _, field = metric.partition(":")
+    if function == "count":
+        return sum(1 for document in members if keys(document, field))
+    return figure(numbers(members, field), function)
 
 
 def expected(
-    found: list[Document], by: str | None, interval_secs: int | None, metrics: tuple[str, ...], limit: int
+    found: list[Document],
+    by: str | tuple[str, ...] | None,
+    interval_secs: int | None,
+    metrics: tuple[str, ...],
+    limit: int,
 ) -> Aggregation:
     """Answer as a store must."""
-    members: dict[tuple[int, Any], list[Document]] = defaultdict(list)
+    fields = (by,) if isinstance(by, str) else by or ()
+    members: dict[tuple[tuple[int, Any], ...], list[Document]] = defaultdict(list)
+    missing = 0
     for document in found:
-        for key in keys(document, by) if by else [None]:
-            members[rank(key)].append(document)
-    order = sorted(members, key=lambda key: (-len(members[key]), key if by else 0))
+        there = [steps(document, *field.split("/")) if "/" in field else keys(document, field) for field in fields]
+        if fields and not any(there):
+            missing += 1
+            continue
+        for combination in product(*(each or [None] for each in there)):
+            members[tuple(map(rank, combination))].append(document)
+    order = sorted(members, key=lambda key: (-len(members[key]), key))
     shown = order[:limit]
+    if len(fields) == 1 and "/" in fields[0]:
+        shown.sort()
     answer = []
-    for _, key in shown:
+    for combination in shown:
+        key: Any = [value for _, value in combination]
+        key = key if len(fields) > 1 else key[0] if fields else None
         times = defaultdict(list)
-        for document in members[rank(key)]:
+        for document in members[combination]:
             times[None if interval_secs is None else stretch(document, interval_secs)].append(document)
         for time, inside in times.items():
             names = {"key": time, "by": key} if time and by else {"key": time or key}
-            each = {name: figure(numbers(inside, name.partition(":")[2]), name.partition(":")[0]) for name in metrics}
-            answer.append({**names, "count": len(inside), **each})
+            answer.append({**names, "count": len(inside), **{name: measure(inside, name) for name in metrics}})
     if interval_secs is not None:
         answer.sort(key=lambda bucket: bucket["key"])
-    missing = sum(1 for document in found if by and not keys(document, by))
     return Aggregation(len(found), missing, sum(len(members[key]) for key in order[limit:]), answer)
+
+
+def kind(value: Any) -> Any:
+    """Tell true from 1."""
+    return [kind(each) for each in value] if isinstance(value, list) else rank(value)[0]
 
 
 def same(one: Aggregation, other: Aggregation) -> None:
@@ -159,13 +194,21 @@ def same(one: Aggregation, other: Aggregation) -> None:
         for name, value in wanted.items():
             exact = isinstance(value, float) and ":" in name
             assert got[name] == (pytest.approx(value, rel=1e-9) if exact else value), (name, got, wanted)
-            assert type(got[name]) is type(value) or {type(got[name]), type(value)} == {int, float}
+            assert kind(got[name]) == kind(value), (name, got, wanted)
 
 
 BY = (
     None, "model_name", "temperature", "tags", "retried", "features.age", "same", "prediction_correct", "epoch",
     "metrics.val.loss", "error_message", "message", "error", "odd", "received_at", "@timestamp", "scores",
     "nowhere", "features",
+)  # fmt: skip
+COMBINED = (
+    ("model_name", "tags"), ("tags", "model_name", "features.age"), ("scores", "temperature", "retried"),
+    ("error", "odd"), ("prediction_correct", "error_message", "message"), ("nowhere", "model_name"),
+    ("nowhere", "nowhere/2"), ("received_at", "same"), ("epoch", "metrics.val.loss/0.25"),
+    ("inference_time_ms/25",), ("scores/2",), ("temperature/0.1",), ("features.age/2.5",), ("odd/0.05",),
+    ("nowhere/1",), ("model_name/1",), ("same/3", "model_name"), ("scores/4", "same/2", "tags"),
+    ("same/1e-2", "same"), ("features", "features.age"), ("scores/2", "scores/0.5"),
 )  # fmt: skip
 MEASURED = ("inference_time_ms", "scores", "odd", "temperature", "metrics.val.loss", "model_name", "nowhere", "error")
 
@@ -188,6 +231,68 @@ async def test_by_every_field(filled: Subject, interval: str | None) -> None:
             metrics = tuple(f"{function}:{field}" for function in METRICS)
             answer = await filled.aggregate(by=by, interval=interval, metrics=metrics, limit=limit)
             same(answer, expected(found, by, 3600 if interval else None, metrics, limit))
+
+
+async def test_by_combinations(filled: Subject) -> None:
+    """Several fields make a bucket of each combination of their values, a number and a width one of each step."""
+    found = [each for index in documents().values() for each in index.values()]
+    for place, by in enumerate(COMBINED):
+        field = MEASURED[place % len(MEASURED)]
+        metrics = (f"avg:{field}", f"p50:{field}", f"count:{field}", f"count:{BY[1 + place % (len(BY) - 1)]}")
+        for limit, interval in ((5, None), (1000, None), (5, "1h")):
+            answer = await filled.aggregate(by=by, interval=interval, metrics=metrics, limit=limit)
+            same(answer, expected(found, by, 3600 if interval else None, metrics, limit))
+
+
+async def test_what_is_counted(filled: Subject) -> None:
+    """A metric tells how many documents of a bucket have a value in a field, as many as have a key by it."""
+    found = [each for index in documents().values() for each in index.values()]
+    metrics = tuple(f"count:{field}" for field in (*BY[1:], "_index"))
+    for by, interval in ((None, None), ("model_name", None), (("error", "same"), "1h")):
+        answer = await filled.aggregate(by=by, interval=interval, metrics=metrics[:-1], limit=1000)
+        same(answer, expected(found, by, 3600 if interval else None, metrics[:-1], 1000))
+    (everything,) = (await filled.aggregate(metrics=metrics)).buckets
+    for field in BY[1:]:
+        answer = await filled.aggregate(by=field)
+        assert everything[f"count:{field}"] == answer.total - answer.missing, field
+    assert everything["count:_index"] == len(found)
+
+
+async def test_steps_of_a_number(subject_of: Subject) -> None:
+    """A number at a bound lies above it though its binary form lies below, and a key has no digits but the width's."""
+    confidences = [round(n / 100, 2) for n in range(101)]
+    sent: dict[str, Document] = {
+        str(n): {"prediction_confidence": each, "n": -each} for n, each in enumerate(confidences)
+    }
+    sent |= {"far": {"n": 1e300}, "half": {"n": 0.5, "model_name": "x/5"}}
+    await subject_of.add(FIRST, {n: {"@timestamp": "2026-11-20T10:00:00Z", **each} for n, each in sent.items()})
+    answer = await subject_of.aggregate(by="prediction_confidence/0.05", metrics=("min:prediction_confidence",))
+    assert [(each["key"], each["count"]) for each in answer.buckets] == [
+        *((float(f"0.{n:02}"), 5) for n in range(0, 100, 5)), (1.0, 1),
+    ]  # fmt: skip
+    assert all(each["key"] == each["min:prediction_confidence"] for each in answer.buckets)
+    assert (answer.total, answer.missing, answer.other) == (103, 2, 0)
+    below = await subject_of.aggregate(by="n/.5")
+    assert [(each["key"], each["count"]) for each in below.buckets] == [(-1, 50), (-0.5, 50), (0, 1), (0.5, 1)]
+    assert (below.missing, below.other) == (1, 0)  # nobody can tell its steps apart so far away
+    most = await subject_of.aggregate(by="prediction_confidence/0.33", limit=2)
+    assert [(each["key"], each["count"]) for each in most.buckets] == [(0, 33), (0.33, 33)]
+    assert most.other == 35
+    assert (await subject_of.aggregate(by="model_name/five")).missing == 103  # a field like any other
+
+
+async def test_too_many_combinations(subject_of: Subject) -> None:
+    """More combinations than can be counted exactly are refused in a sentence; the embedded store counts any number."""
+    when = {"@timestamp": "2026-11-20T10:00:00Z"}
+    await subject_of.add(FIRST, {str(n): {**when, "user_id": str(n), "x": 1} for n in range(MAX_COMBINATIONS + 1)})
+    asked = subject_of.aggregate(by=("x", "user_id"), limit=3)
+    if isinstance(subject_of.store, EmbeddedStore):
+        answer = await asked
+        assert [each["key"] for each in answer.buckets] == [[1, "0"], [1, "1"], [1, "10"]]
+        assert answer.other == MAX_COMBINATIONS - 2
+    else:
+        with pytest.raises(QueryError, match="more than 10,000 combinations of values"):
+            await asked
 
 
 async def test_every_measure(filled: Subject) -> None:
@@ -329,6 +434,13 @@ async def test_too_many_buckets(subject_of: Subject) -> None:
     ("wrong", "says"),
     [
         ({"by": ("",)}, "by names no field"),
+        ({"by": ("a", "/5")}, "by names no field"),
+        ({"by": ("a", "b", "c", "d")}, "by is given 4 times, it may be given 3 times"),
+        ({"by": ("a", "b", "a")}, "by names 'a' twice"),
+        ({"by": ("a/0",)}, "by is 'a/0': after the slash stands the width of a bucket, a number above 0 such as a/10"),
+        ({"by": ("a/-1",)}, "by is 'a/-1'"),
+        ({"by": ("a/b/nan",)}, "by is 'a/b/nan'"),
+        ({"by": ("a/1e999",)}, "by is 'a/1e999'"),
         ({"limit": 0}, "limit is 0, it must be from 1 to 1000"),
         ({"limit": 1001}, "limit is 1001"),
         ({"interval": "1w"}, "interval is '1w', it must be a number and s, m, h or d"),
