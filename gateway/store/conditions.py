@@ -85,8 +85,8 @@ def _equal(field: str, value: str, columns: Mapping[str, Column], parameters: Pa
             # A list where one value is expected stands there as its JSON.
             same = parameters.add(value)
             return (
-                f"({column} = {same} OR CASE WHEN starts_with({column}, '[') AND json_valid({column})"
-                f" THEN list_contains(json_extract_string({column}, '$[*]'), {same}) ELSE false END)"
+                f"({column} = {same} OR (starts_with({column}, '[') AND CASE WHEN json_valid({column})"
+                f" THEN list_contains(json_extract_string({column}, '$[*]'), {same}) ELSE false END))"
             )
         case "boolean":
             return f"{column} = {value}" if value in ("true", "false") else "false"
@@ -116,10 +116,11 @@ def _equal_in_source(field: str, value: str, parameters: Parameters) -> str:
         same += (
             f" OR (json_type(v) IN {_NUMBER_TYPES} AND TRY_CAST(v ->> '$' AS DOUBLE) = {parameters.add(float(number))})"
         )
-    # Cheap, and true for few: the name as it must stand in the text, unless something there is escaped.
-    name = parameters.add(field.split(".")[-1] + '"')
+    # Cheap, and true for few: the name and a string as they must stand in the text, unless something there is escaped.
+    texts = [field.split(".")[-1] + '"', *([value] if number is None else [])]
+    there = " AND ".join(f"contains(_source, {parameters.add(text)})" for text in texts)
     return (
-        f"(contains(_source, {name}) OR contains(_source, '\\'))"
+        f"(({there}) OR contains(_source, '\\'))"
         f" AND len(list_filter({values_in_source(field, parameters)}, lambda v: {same})) > 0"
     )
 

@@ -53,11 +53,3 @@ def parts(db: DuckDBPyConnection, registry: Registry, query: Query) -> list[Part
         if matches(query.patterns, index):
             alike[tuple(sorted(fields.items()))].append(index)
     return [Part(indices, dict(fields)) for fields, indices in alike.items()]
-
-
-def count(db: DuckDBPyConnection, query: Query, found: list[Part]) -> int:
-    """Return how many documents fit, in one part or more."""
-    parameters = Parameters()
-    counts = (f"SELECT count(*) AS n FROM {part.rows(query)} WHERE {part.where(query, parameters)}" for part in found)
-    ((total,),) = db.execute(f"SELECT sum(n)::BIGINT FROM ({' UNION ALL '.join(counts)})", parameters).fetchall()
-    return int(total)
