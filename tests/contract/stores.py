@@ -1,6 +1,6 @@
 """The stores that one suite runs on."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ class Subject:
         self.prefix = prefix
         self._add = add
 
-    async def add(self, index: str, documents: dict[str, dict[str, Any]]) -> None:
+    async def add(self, index: str, documents: Mapping[str, dict[str, Any] | bytes]) -> None:
         """Write documents and make them visible."""
         await self._add([group(self.prefix + index, *documents.items())])
 

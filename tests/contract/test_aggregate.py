@@ -388,6 +388,22 @@ async def test_strings_as_stored(subject_of: Subject) -> None:
     assert first == {"key": "1969-12-31T23:59:00Z", "count": 1}
 
 
+async def test_lists_of_known_strings(subject_of: Subject) -> None:
+    """A list where a string is expected counts as its values, each once, and beside another list as all pairs."""
+    sent: dict[str, Document] = {
+        "1": {"model_name": ["a", "b", "a"], "region": ["x", "y"], "inference_time_ms": 10},
+        "2": {"model_name": "b", "region": "x", "inference_time_ms": 30},
+        "3": {"model_name": [], "region": "[x", "inference_time_ms": 50},
+        "4": {"model_name": "[1", "inference_time_ms": 70},
+    }
+    sent = {name: {"@timestamp": "2026-11-20T10:00:00Z", **each} for name, each in sent.items()}
+    await subject_of.add(FIRST, sent)
+    metrics = ("sum:inference_time_ms", "p50:inference_time_ms", "count:region", "count:model_name")
+    for by in ("region", ("model_name", "region"), ("region", "model_name", "inference_time_ms/20")):
+        answer = await subject_of.aggregate(by=by, metrics=metrics)
+        same(answer, expected(list(sent.values()), by, None, metrics, 100))
+
+
 async def test_nothing_there(subject_of: Subject) -> None:
     """Without documents the totals are zero and unknown, and there are no other buckets."""
     nothing = Aggregation(0, buckets=[{"key": None, "count": 0, "avg:x": None}])

@@ -147,6 +147,16 @@ async def test_where(subject: Subject, field: str, value: str, found: list[str])
     assert await subject.ids(where=((field, value),)) == found
 
 
+async def test_where_as_escaped(subject_of: Subject) -> None:
+    """A value is found however its JSON spells it."""
+    when = b'{"@timestamp":"2026-11-20T10:00:00Z",'
+    await subject_of.add(
+        METRICS, {"1": when + b'"host":"n\\u00f6de\\/7"}', "2": when + '"h\\u006fst":["x","nöde/7"]}'.encode()}
+    )
+    assert sorted(await subject_of.ids(where=(("host", "nöde/7"),))) == ["1", "2"]
+    assert await subject_of.ids(where=(("host", "x"),)) == ["2"]
+
+
 async def test_several_conditions(subject: Subject) -> None:
     """All conditions must hold."""
     both = (("prediction_correct", "false"), ("model_name", "Fraud Detector"))
