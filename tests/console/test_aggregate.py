@@ -59,6 +59,28 @@ async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
             },
         ),
         (
+            "by=model_name&by=inference_time_ms/25&metric=count:gpu",
+            {
+                "total": 4,
+                "missing": 1,
+                "other": 0,
+                "buckets": [
+                    {"key": ["churn", None], "count": 1, "count:gpu": 0},
+                    {"key": ["fraud", 0], "count": 1, "count:gpu": 1},
+                    {"key": ["fraud", 25], "count": 1, "count:gpu": 0},
+                ],
+            },
+        ),
+        (
+            "by=model_name&by=gpu&interval=1h&limit=1",
+            {
+                "total": 4,
+                "missing": 1,
+                "other": 2,
+                "buckets": [{"key": "2026-11-20T10:00:00Z", "by": ["churn", None], "count": 1}],
+            },
+        ),
+        (
             "interval=1m&by=model_name&limit=1",
             {
                 "total": 4,
@@ -92,6 +114,8 @@ async def test_answers(client: httpx.AsyncClient, asked: str, found: dict[str, A
         ("by=a&by=b&by=c&by=d", "by is given 4 times, it may be given 3 times."),
         ("interval=1m&interval=2m", "interval is given 2 times, it may be given once."),
         ("by=", "by names no field"),
+        ("by=a&by=a", "by names 'a' twice"),
+        ("by=a/0", "by is 'a/0': after the slash stands the width of a bucket, a number above 0 such as a/10."),
         ("interval=soon", "interval is 'soon'"),
         ("metric=median:x", "metric is 'median:x', it must be one of count, count:FIELD, avg:FIELD"),
         ("limit=ten", "limit must be a number of buckets, not 'ten'."),
