@@ -14,7 +14,7 @@ from fastapi_offline import FastAPIOffline
 
 import gateway
 from gateway.access import Access, Keys
-from gateway.console import aggregate, dead_letters, export, operations, schemas, search, verify
+from gateway.console import aggregate, dead_letters, export, operations, schemas, search, tail, verify
 from gateway.console.asking import Asking
 from gateway.console.layout import Layout
 from gateway.console.live import Live
@@ -22,6 +22,7 @@ from gateway.console.pages import overview, system
 from gateway.data_dir import lock_data_dir
 from gateway.errors import GatewayError
 from gateway.kinds import make_registry
+from gateway.monitoring.tail import Tail
 from gateway.operations.dead_letters import DeadLetters
 from gateway.operations.exports import Exports
 from gateway.operations.formats import check_formats
@@ -80,6 +81,7 @@ class Gateway:
         self.sinks: list[Lanes] = []
         self._store: Store | None = None
         self._verification = Verification(settings)
+        self._tail = Tail(self.spool.all)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -100,6 +102,7 @@ class Gateway:
         application.include_router(operations.router(self.overview.status, self.overview.metrics, self._unready))
         application.include_router(search.router(lambda: self._store))
         application.include_router(aggregate.router(lambda: self._store))
+        application.include_router(tail.router(self._tail))
         application.include_router(export.router(Exports(settings.data_dir / "exports", lambda: self._store).export))
         application.include_router(schemas.router(self.registry, settings.events.index_prefix))
         application.include_router(verify.router(self._verification.arrived, self._verification.remove))
@@ -155,6 +158,7 @@ class Gateway:
         """Close the listeners, finish what was read, sync, let the sinks take what they can, close."""
         self._stopping = True
         self._live.close()
+        await self._tail.close()  # its answers have no end of their own
         await asyncio.gather(*(part.stop() for part in (self.tcp, self.http, self.crew, self._dead_letters) if part))
         await self.spool.stop()
         secs = self.settings.drain_timeout_secs

@@ -7,7 +7,7 @@ import sys
 import typer
 
 import gateway
-from gateway.cli import check, dead_letters, export, generate, serve, templates, top, verify
+from gateway.cli import check, dead_letters, export, generate, serve, tail, templates, top, verify
 from gateway.errors import GatewayError, SettingsError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command()(generate.generate)
 app.command()(export.export)
 app.command()(verify.verify)
 app.command()(top.top)
+app.command()(tail.tail)
 app.add_typer(templates.app)
 app.add_typer(dead_letters.app)
 

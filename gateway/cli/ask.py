@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -15,11 +16,16 @@ if TYPE_CHECKING:
     import httpx
 
 Url = Annotated[str | None, typer.Option(help="Address of the gateway's HTTP port; default: as the settings have it.")]
+_LATER = (429, 502, 503, 504)
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a server listens on, nobody can call
 
 
 class NoGateway(GatewayError):
     """Nobody answers at the address."""
+
+
+class NotNow(GatewayError):
+    """The gateway is there and has no answer now: ask again later."""
 
 
 def reachable(host: str) -> str:
@@ -89,24 +95,33 @@ def ask(client: httpx.Client, method: str, path: str, **arguments: Any) -> httpx
     raise _refused(answer)
 
 
+def stream(client: httpx.Client, path: str, **arguments: Any) -> httpx.Response:
+    """Return an answer whose content is still to be read, to be closed by the caller; raise as `ask` does."""
+    import httpx
+
+    try:
+        answer = client.send(client.build_request("GET", path, **arguments), stream=True)
+        if answer.is_success:
+            return answer
+        with contextlib.closing(answer):
+            answer.read()
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise _no_gateway(client, error) from None
+    raise _refused(answer)
+
+
 def download(client: httpx.Client, path: str, file: BinaryIO) -> None:
     """Write what the gateway answers into a file; raise as `ask` does, also when it breaks off."""
     import httpx
 
-    try:
-        answer = client.send(client.build_request("GET", path), stream=True)
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise _no_gateway(client, error) from None
-    try:
-        if not answer.is_success:
-            answer.read()
-            raise _refused(answer)
-        for chunk in answer.iter_raw():
-            file.write(chunk)
-    except httpx.TransportError as error:
-        raise GatewayError(f"The gateway broke off its answer ({error or type(error).__name__}): try again.") from None
-    finally:
-        answer.close()
+    with contextlib.closing(stream(client, path)) as answer:
+        try:
+            for chunk in answer.iter_raw():
+                file.write(chunk)
+        except httpx.TransportError as error:
+            raise GatewayError(
+                f"The gateway broke off its answer ({error or type(error).__name__}): try again."
+            ) from None
 
 
 def plain(text: str) -> str:
@@ -126,7 +141,8 @@ def _refused(answer: httpx.Response) -> GatewayError:
     remedy = ""
     if answer.status_code == 401:
         remedy = " This command has the key of the gateway's settings: --config FILE, or GATEWAY_HTTP__API_KEYS."
-    return GatewayError(
+    kind = NotNow if answer.status_code in _LATER else GatewayError
+    return kind(
         f"The gateway answered {answer.status_code} to {request.method} {request.url.path}: {_said(answer)}{remedy}"
     )
 

@@ -37,9 +37,12 @@ class Filters:
         where = tuple(_field_and_value(each) for each in self.where)
         return Query(self.index, self.since, self.until, where, self.q or None, **more)
 
-    def refuse_others(self, *names: str, repeated: Collection[str] = ()) -> None:
-        """Raise `QueryError` for a parameter besides the filters and ``names``, or one twice unless ``repeated``."""
-        known = sorted(_NAMES.union(names))
+    def refuse_others(self, *names: str, repeated: Collection[str] = (), without: Collection[str] = ()) -> None:
+        """Raise `QueryError` for a parameter besides the filters and ``names``, or one twice unless ``repeated``.
+
+        ``without`` names filters that there are not.
+        """
+        known = sorted(_NAMES.union(names).difference(without))
         for name in sorted(set(self.given)):
             if name not in known:
                 raise QueryError(f"{name!r} is not a parameter: there are {', '.join(known)}.")
@@ -47,17 +50,26 @@ class Filters:
                 raise QueryError(f"{name} is given {self.given.count(name)} times, it may be given once.")
 
 
+Index = Annotated[str, Parameter(description="Index names or patterns, several by comma.")]
+Where = Annotated[list[str] | None, Parameter(description="FIELD:VALUE; repeat for several.")]
+Words = Annotated[str | None, Parameter(description="Words that all occur in the document.")]
+
+
 async def filters(
     request: Request,
-    index: Annotated[str, Parameter(description="Index names or patterns, several by comma.")] = "*",
+    index: Index = "*",
     since: Annotated[str | None, Parameter(alias="from", description="Earliest time, ISO 8601 or epoch.")] = None,
     until: Annotated[str | None, Parameter(alias="to", description="Latest time, ISO 8601 or epoch.")] = None,
-    where: Annotated[list[str] | None, Parameter(description="FIELD:VALUE; repeat for several.")] = None,
-    q: Annotated[str | None, Parameter(description="Words that all occur in the document.")] = None,
+    where: Where = None,
+    q: Words = None,
 ) -> Filters:
     """Read the filters of a request."""
-    given = [name for name, _ in request.query_params.multi_items()]
-    return Filters(index, since, until, where or [], q, given)
+    return Filters(index, since, until, where or [], q, given(request))
+
+
+def given(request: Request) -> list[str]:
+    """Return the name of every parameter of a request, as often as it came."""
+    return [name for name, _ in request.query_params.multi_items()]
 
 
 def whole(name: str, value: str, of: str) -> int:
@@ -77,11 +89,11 @@ def opened(store: Store | None) -> Store:
 async def answer(request: Request, ask: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> Response:
     """Ask, and answer: also what goes wrong, in one sentence."""
     try:
-        return _json(200, await while_there(request, ask(), ANSWER_SECS))
+        return json_answer(200, await while_there(request, ask(), ANSWER_SECS))
     except QueryError as error:
-        return _json(400, {"error": str(error)})
+        return json_answer(400, {"error": str(error)})
     except GatewayError as error:
-        return _json(503, {"error": str(error)})
+        return json_answer(503, {"error": str(error)})
 
 
 async def while_there(request: Request, asked: Coroutine[Any, Any, T], secs: float | None = None) -> T:
@@ -119,5 +131,5 @@ def _field_and_value(text: str) -> tuple[str, str]:
     return field, value
 
 
-def _json(status: int, content: object) -> Response:
+def json_answer(status: int, content: object) -> Response:
     return Response(orjson.dumps(content), status, media_type="application/json")

@@ -225,11 +225,12 @@ class Folder:
         left: Counter[str] = Counter()
         for each in self.together:
             for name, position in dict(each._needs).items():
-                left[name] += each._bytes_behind(position)
+                left[name] += each.bytes_behind(position)
         name, most = max(left.items(), key=itemgetter(1), default=("", 0))
         return name if most else None
 
-    def _bytes_behind(self, position: Position) -> int:
+    def bytes_behind(self, position: Position) -> int:
+        """Return about how many bytes lie between a position and the end."""
         if position >= self.end:
             return 0
         sizes = {**self._closed, self.end.segment: self.end.offset}
