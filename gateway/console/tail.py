@@ -75,8 +75,9 @@ class _Stream(Response):
                 data = await listener.take(HEARTBEAT_SECS)
             await send({"type": "http.response.body", "body": b""})
         finally:
-            leaving.cancel()
             listener.close()
+            leaving.cancel()
+            await asyncio.wait([leaving])  # what it read from may be read by others now
 
 
 async def _left(receive: Receive) -> None:

@@ -144,6 +144,8 @@ class Answering:
                     await writer.drain()
 
             await self._application(scope, receive, send)
+            if writer.is_closing():
+                return  # the client has gone
             writer.write_eof()
             # Closed with something unread the pair would break, and the answer with it.
             while await reader.read(BUFFER_BYTES):
