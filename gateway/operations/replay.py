@@ -126,7 +126,8 @@ class Replay:
             counts[str(letter.index)] += 1
         groups = [Documents(index, counts[index], b"".join(parts)) for index, parts in documents.items()]
         total = sum(counts.values())
-        return Draft(SOURCE, Counts(received=total, accepted=total), groups, settled=settled), unknown
+        summary = self._digest.summary(groups)
+        return Draft(SOURCE, Counts(received=total, accepted=total), groups, settled=settled, summary=summary), unknown
 
     def _is_whole(self, letter: Held) -> bool:
         data = letter.data

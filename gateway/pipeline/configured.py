@@ -43,4 +43,5 @@ def make_digest(settings: Settings, registry: Registry) -> Digest:
         index_prefix=events.index_prefix,
         registry=registry,
         quick=settings.decoder == "fast",
+        log_unit=settings.monitoring.log_duration_unit,
     )

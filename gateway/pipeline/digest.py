@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from itertools import groupby
 from operator import itemgetter
 
+import orjson
 import structlog
 
 from gateway.pipeline.block import Block, Refusal
@@ -16,6 +18,8 @@ from gateway.pipeline.identity import Identity
 from gateway.pipeline.parse import STEP_BYTES, Event, Parser
 from gateway.pipeline.quick import Readers
 from gateway.spool.record import Counts, DeadLetter, Documents, Draft
+from gateway.summary import Gathering
+from gateway.summary.gathering import Unit
 from schemas import BUILT_IN, Fault, Kind, Registry
 
 log = structlog.get_logger(__name__)
@@ -39,8 +43,9 @@ class Digest:
         index_prefix: str = "",
         registry: Registry = BUILT_IN,
         quick: bool = True,
+        log_unit: Unit = "s",
     ) -> None:
-        """Unless it is ``quick`` pydantic reads each event."""
+        """Unless it is ``quick`` pydantic reads each event; ``log_unit``: of durations in pipeline logs."""
         self._clock = clock
         self._enrichers = enrichers
         self._identity = Identity()
@@ -49,10 +54,19 @@ class Digest:
         self._default = None if default_kind is None else registry.kinds[default_kind]
         self._prefix = index_prefix
         self._readers = Readers(registry, self._default) if quick else None
+        self._log_unit = log_unit
 
     def block(self, block: Block, received: float, now: float | None = None) -> Digestion:
         """Begin on a block received at ``received``, seconds since 1970; ``now``: where that was earlier."""
         return Digestion(self, block, received, now)
+
+    def summary(self, documents: Iterable[Documents]) -> bytes:
+        """Return the figures of documents that were not digested together."""
+        gathering = Gathering(self._log_unit)
+        for index, _, data in documents:
+            base = self._registry.split(index)[1] or ""
+            gathering.add(base, list(map(orjson.loads, bytes(data).split(b"\n")[1::2])))
+        return gathering.summary().encode()
 
 
 class Digestion:
@@ -70,6 +84,7 @@ class Digestion:
         self._counts: dict[str, int] = defaultdict(int)
         self._parser = Parser(block.lines, digest._max_line_bytes, self._take_at_once if digest._readers else None)
         self._letters: list[DeadLetter] = []
+        self._gathering = Gathering(digest._log_unit)
         self.refusals: list[Refusal] = [
             Refusal(line, None, reason, "$", reason, message, "", None, data, data_bytes)
             for line, reason, message, data, data_bytes in block.broken
@@ -103,7 +118,9 @@ class Digestion:
         documents = [Documents(index, self._counts[index], memoryview(data)) for index, data in self._groups.items()]
         accepted = sum(group.count for group in documents)
         refused = len(self._letters)
-        return Draft(block.source, Counts(accepted + refused, accepted, refused), documents, self._letters)
+        counts = Counts(accepted + refused, accepted, refused)
+        summary = self._gathering.summary().encode()
+        return Draft(block.source, counts, documents, self._letters, summary=summary)
 
     def _take(self, kind: Kind, events: list[Event]) -> None:
         """Validate events of one kind together and write the good ones."""
@@ -153,9 +170,10 @@ class Digestion:
         if not in_order:
             self._written.sort(key=_PLACE)
         for index, written in groupby(self._written, lambda each: each[2][0]):
-            documents = [document for _, _, (_, document) in written]
+            _, documents, fields = zip(*(made for _, _, made in written), strict=True)
             self._groups[index] += b"".join(documents)
             self._counts[index] += len(documents)
+            self._gathering.add(self._writer.bases[index], fields)
         self._written.clear()
 
     def _letter(self, refusal: Refusal) -> DeadLetter:
@@ -172,4 +190,6 @@ class Digestion:
             self._refuse(event, "schema", Fault("$", "internal_error", text, "", None))
 
     def _refuse(self, event: Event, reason: str, fault: Fault) -> None:
+        if reason == "schema":
+            self._gathering.refuse(event.fields)
         self.refusals.append(Refusal(event.line, event.item, reason, *fault, event.data, len(event.data)))

@@ -18,8 +18,8 @@ from schemas.kinds import INFERENCE, LABEL, MLFLOW
 
 _STAMPS = frozenset(Stamps.__annotations__)
 _MAX_ACTIONS = 1000  # a day each
-Made = tuple[str, bytes]
-"""The index of a document, and its two lines."""
+Made = tuple[str, bytes, dict[str, Any]]
+"""The index of a document, its two lines, and its fields, at least those that the schema knows or an enricher added."""
 
 
 class Writer:
@@ -37,6 +37,8 @@ class Writer:
         self._prefix = prefix
         self._actions: dict[tuple[str, str], tuple[str, bytes, bytes]] = {}
         self._stamps: dict[tuple[str, str | None], bytes] = {}
+        self.bases: dict[str, str] = {}
+        """The indices of what was written, with what they are called without prefix and day."""
         self.may_be_odd = True
         """Whether the events at hand may hold line ends or escaped characters."""
 
@@ -47,12 +49,13 @@ class Writer:
             return when
         try:
             # Within as many arrays as an answer puts around it, so that what is stored can also be shown.
-            document = orjson.dumps([[[[self._document(kind, sent, fields, when)]]]])[4:-4]
+            document = self._document(kind, sent, fields, when)
+            text = orjson.dumps([[[[document]]]])[4:-4]
         except orjson.JSONEncodeError as error:
             return Fault("$", "too_deep", f"It cannot be stored: {error}.", "", None)
         index, action, common = self._actions.get((kind.name, indexed.day)) or self._action(kind, indexed.day)
         identity = self._identity.of(common, fields, data, self._received_ms)
-        return index, b"".join((action, identity, b'"}}\n', document, b"\n"))
+        return index, b"".join((action, identity, b'"}}\n', text, b"\n")), document
 
     def write_at_once(self, data: bytes, readers: Readers) -> Made | None:
         """Return the document of an event that pydantic need not read, though it may.
@@ -123,13 +126,16 @@ class Writer:
                 if not fields.keys().isdisjoint(added) or not _STAMPS.isdisjoint(added):
                     return None
                 more = b"," + orjson.dumps(added)[1:-1]
+                if "error" in added:
+                    fields = fields | added
         index, action, common = self._actions.get((kind.name, day)) or self._action(kind, day)
         identity = self._identity.of(common, fields, data, self._received_ms)
-        return index, b"".join((action, identity, b'"}}\n', event, at, stamp, more, b"}\n"))
+        return index, b"".join((action, identity, b'"}}\n', event, at, stamp, more, b"}\n")), fields
 
     def _action(self, kind: Kind, day: str) -> tuple[str, bytes, bytes]:
         """Return the index of a day, what precedes the `_id` of its documents, and what they have in common."""
         index = f"{self._prefix}{kind.index}-{day}"
+        self.bases[index] = kind.index
         action = index, f'{{"create":{{"_index":"{index}","_id":"'.encode(), place(kind.name, day, self._tenant)
         if len(self._actions) < _MAX_ACTIONS:
             self._actions[kind.name, day] = action

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.settings.events import Confidence, Enrichment, ErrorType, Events, Latency, Schemas, Thresholds
+from gateway.settings.monitoring import Monitoring
 from gateway.settings.section import MIB, Positive, Section
 from gateway.settings.sources import ApiKey, Http, Limits, Tcp, Tls
 from gateway.settings.storage import DeadLetters, Elasticsearch, Spool, Store
@@ -31,6 +32,7 @@ __all__ = [
     "Latency",
     "Limits",
     "Log",
+    "Monitoring",
     "Schemas",
     "Settings",
     "Spool",
@@ -83,6 +85,7 @@ class Settings(BaseSettings):
     dead_letters: DeadLetters = Field(default_factory=DeadLetters, description="Refused events.")
     elasticsearch: Elasticsearch = Field(default_factory=Elasticsearch, description="The Elasticsearch sink.")
     store: Store = Field(default_factory=Store, description="The embedded store.")
+    monitoring: Monitoring = Field(default_factory=Monitoring, description="Figures of models and services.")
     log: Log = Field(default_factory=Log, description="The gateway's own log.")
     decoder: Literal["fast", "pydantic"] = Field(
         "fast",

@@ -27,11 +27,12 @@ Sections: `DOCUMENTS`, one for each index, named after it: two lines a document,
 Elasticsearch's bulk API takes them (``{"create":{"_index":…,"_id":…}}`` and the document).
 `DEAD_LETTERS`: a MessagePack list of `DeadLetter`. `COUNTS`: a MessagePack map of source
 name to cumulative `Counts`. `SETTLED`: a MessagePack list of the origins of dead letters that became
-documents of this record. Readers pass over section types and encodings they do not know.
+documents of this record. `SUMMARY`: figures of its documents, as `gateway.summary` writes them; records of
+earlier versions have none. Readers pass over section types and encodings they do not know.
 
 Inside a body the magic never occurs, so that nobody can send bytes that a search for the
 next record behind damage would take for one: documents are UTF-8, which has no D5 'R', and
-dead letters that hold the magic are kept as base64.
+other sections that hold the magic are kept as base64.
 
 The header's running count tells how many documents a damaged record held, once the next
 good one is read.
@@ -66,7 +67,7 @@ class SectionType(IntEnum):
     DEAD_LETTERS = 2
     COUNTS = 3
     POSITIONS = 4  # source positions, such as offsets of tailed files; none written yet
-    SUMMARY = 5  # mergeable figures for monitoring; none written yet
+    SUMMARY = 5  # mergeable figures for monitoring
     SETTLED = 6
 
 
@@ -116,11 +117,12 @@ class Draft:
     documents: list[Documents] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     settled: list[str] = field(default_factory=list)  # origins of dead letters that are documents of it now
+    summary: bytes = b""  # what `gateway.summary` tells of it
 
     @property
     def size(self) -> int:
         """About how many bytes it takes on disk."""
-        documents = sum(len(each.data) for each in self.documents)
+        documents = sum(len(each.data) for each in self.documents) + len(self.summary)
         return documents + sum(len(each.data) for each in self.dead_letters)
 
 
@@ -183,6 +185,10 @@ class Record(NamedTuple):
             for origin in _ORIGINS.decode(data)
         ]
 
+    def summary(self) -> memoryview | None:
+        """Return its figures as they were handed in, if there are any."""
+        return next((data for kind, _, _, data in self._sections() if kind == SectionType.SUMMARY), None)
+
     def counts(self) -> dict[str, Counts]:
         """Return each source's cumulative counts."""
         for kind, _, _, data in self._sections():
@@ -213,10 +219,9 @@ def encode(draft: Draft | None, sequence: int, counts: dict[str, Counts], writte
         letters = len(draft.dead_letters)
         for kind, items in ((SectionType.DEAD_LETTERS, draft.dead_letters), (SectionType.SETTLED, draft.settled)):
             if items:
-                data = _ENCODE(items)
-                hides = MAGIC in data
-                data = base64.b64encode(data) if hides else data
-                sections.append((kind, BASE64 if hides else PLAIN, "", len(items), data))
+                sections.append((kind, *_without_magic(_ENCODE(items), len(items))))
+        if draft.summary:
+            sections.append((SectionType.SUMMARY, *_without_magic(draft.summary, 1)))
     sections.append((SectionType.COUNTS, PLAIN, "", len(counts), _ENCODE(counts)))
 
     buffers: list[bytes | memoryview] = [b""]
@@ -235,6 +240,11 @@ def encode(draft: Draft | None, sequence: int, counts: dict[str, Counts], writte
     )
     buffers[0] = header + CHECKSUM.pack(zlib.crc32(header))
     return buffers
+
+
+def _without_magic(data: bytes, items: int) -> tuple[int, str, int, bytes]:
+    """Return encoding, name, number of items and bytes of a section."""
+    return (BASE64, "", items, base64.b64encode(data)) if MAGIC in data else (PLAIN, "", items, data)
 
 
 def decode_header(data: bytes | memoryview, at: int = 0) -> Header | None:

@@ -4,5 +4,16 @@
 """
 
 from gateway.summary.figures import CONFIDENCES, MILLISECONDS, OTHER, Histogram, Model, Summary, estimated
+from gateway.summary.gathering import Gathering, summary_of
 
-__all__ = ["CONFIDENCES", "MILLISECONDS", "OTHER", "Histogram", "Model", "Summary", "estimated"]
+__all__ = [
+    "CONFIDENCES",
+    "MILLISECONDS",
+    "OTHER",
+    "Gathering",
+    "Histogram",
+    "Model",
+    "Summary",
+    "estimated",
+    "summary_of",
+]

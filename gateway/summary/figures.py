@@ -95,7 +95,7 @@ class Model(msgspec.Struct, array_like=True):
             self.usage |= other.usage
 
     def _class(self, name: str | None, sign: int) -> str | None:
-        if name is None or name in self.classes:
+        if name is None or name == OTHER or name in self.classes:
             return name
         if sign < 0 or len(self.classes) >= MAX_CLASSES:
             return OTHER
