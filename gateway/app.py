@@ -22,6 +22,8 @@ from gateway.console.pages import overview, system
 from gateway.data_dir import lock_data_dir
 from gateway.errors import GatewayError
 from gateway.kinds import make_registry
+from gateway.monitoring.figures import Figures
+from gateway.monitoring.gathering import gatherer
 from gateway.monitoring.tail import Tail
 from gateway.operations.dead_letters import DeadLetters
 from gateway.operations.exports import Exports
@@ -80,6 +82,7 @@ class Gateway:
         )
         self.sinks: list[Lanes] = []
         self._store: Store | None = None
+        self.figures = Figures(settings.monitoring, gatherer(self.registry, settings.monitoring.log_duration_unit))
         self._verification = Verification(settings)
         self._tail = Tail(self.spool.all)
         self._tasks: list[asyncio.Task[None]] = []
@@ -146,6 +149,7 @@ class Gateway:
             await self._forget_others({sink.name for sink in sinks})
         except sqlite3.Error as error:  # the next start does it
             log.error("The sinks of this start cannot be noted in state.sqlite3.", error=str(error))
+        self.figures.load(await self.state.run(self.state.figures))  # the embedded store reads its own
         for sink in sinks:
             await sink.start()
             self.sinks.append(sink)
@@ -185,10 +189,13 @@ class Gateway:
             from gateway.sinks.embedded import EmbeddedSink
 
             store = self._embedded_store()
-            embedded = [
-                EmbeddedSink(folder, self.state, store, settings.store, self.telemetry, first=folder is self.spool.own)
-                for folder in self.spool.all
-            ]
+            embedded = []
+            for folder in self.spool.all:
+                first = folder is self.spool.own
+                part = EmbeddedSink(
+                    folder, self.state, store, settings.store, self.telemetry, first=first, figures=self.figures
+                )
+                embedded.append(part)
             sinks.append(Lanes(list(zip(self.spool.all, embedded, strict=True))))
             self._store = store
             self._verification.places[sinks[-1].name] = InEmbeddedStore(store, prefix)
@@ -196,11 +203,12 @@ class Gateway:
             from gateway.sinks.elasticsearch.sink import ElasticsearchSink
             from gateway.store.elasticsearch import ElasticsearchStore
 
+            figures = None if sinks else self.figures  # only one sink is asked what there is
             lanes: list[ElasticsearchSink] = []
             for folder in self.spool.all:
                 beside = lanes[0] if lanes else None
                 lane = ElasticsearchSink(
-                    folder, self.state, settings.elasticsearch, prefix, self.telemetry, self.registry, beside
+                    folder, self.state, settings.elasticsearch, prefix, self.telemetry, self.registry, beside, figures
                 )
                 lanes.append(lane)
             sink = lanes[0]
@@ -231,6 +239,8 @@ class Gateway:
             log.warning(
                 "A sink is no longer configured: its place in the spool is dropped.", sink=name, not_taken=missing
             )
+        if "embedded" in configured:
+            await self.state.run(self.state.drop_figures)
         await self.state.run(lambda: self.state.remember(configured))
 
     async def _forget_embedded(self) -> dict[str, Cursor | None]:

@@ -1,1 +1,4 @@
-"""What comes in, looked at while it comes. Reads the spool, never holds it up."""
+"""What an ML team looks at: events in figures, what follows from them, and what comes in while it comes.
+
+Reads records, never holds them up.
+"""

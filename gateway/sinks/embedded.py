@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -16,7 +17,9 @@ from typing import Any, Literal
 import structlog
 
 from gateway.errors import GatewayError
+from gateway.monitoring.figures import Figures
 from gateway.settings import Store as StoreSettings
+from gateway.sinks.counting import told, whole
 from gateway.sinks.skipping import Skipping
 from gateway.spool.books import Cursor
 from gateway.spool.folder import Folder
@@ -24,6 +27,7 @@ from gateway.spool.reader import Item, Reader
 from gateway.spool.record import Documents
 from gateway.spool.shelf import NoRoom
 from gateway.spool.state import State
+from gateway.store.catalog import Count
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.query import StoreUnavailable
 from gateway.store.refusals import letters, trial_groups
@@ -56,6 +60,7 @@ class EmbeddedSink:
         telemetry: Telemetry,
         *,
         first: bool = True,
+        figures: Figures | None = None,
     ) -> None:
         self._spool = spool
         self._first = first
@@ -63,6 +68,7 @@ class EmbeddedSink:
         self._store = store
         self._settings = settings
         self._telemetry = telemetry
+        self._figures = figures
         self._cursor = Cursor()
         self._skipped = Cursor()  # up to here, whatever the store says
         self._skipping = Skipping(self.name, spool, self._skip, required=settings.required)
@@ -105,6 +111,8 @@ class EmbeddedSink:
 
     async def _stored(self) -> Cursor:
         """Return how far the store has come."""
+        if self._figures is not None:
+            await self._store.read_figures(self._figures.load)
         cursor = await self._store.cursor(self._spool.name)
         if cursor is not None and self._spool.outlives(cursor):
             log.warning(
@@ -219,7 +227,7 @@ class EmbeddedSink:
         started = time.monotonic()
         self._committing = True
         try:
-            cursor = await self._store.commit(self._spool.name, cursor, groups)
+            cursor = await self._store.commit(self._spool.name, cursor, groups, count=self._count(items))
         except DocumentError as error:
             self._telemetry.retried(self.name, sum(group.count for group in groups))
             cursor = await self._commit_rest(cursor, items, groups, error)
@@ -242,7 +250,16 @@ class EmbeddedSink:
         kept = letters(self.name, self._spool.name, items, refused)
         await self._file.run(lambda: self._file.keep(kept))
         cursor = cursor.advanced(dead_letters=cursor.dead_letters + len(refused))
-        return await self._store.commit(self._spool.name, cursor, groups, without=frozenset(refused))
+        without = frozenset(refused)
+        return await self._store.commit(self._spool.name, cursor, groups, without, self._count(items, without))
+
+    def _count(self, items: list[Item], without: Collection[tuple[int, int]] = ()) -> Count | None:
+        figures = self._figures
+        if figures is None:
+            return None
+        return lambda there, duplicates: figures.change(
+            self._spool.name, told(items, there, without) if duplicates or without else map(whole, items)
+        )
 
     async def _begin_anew(self) -> None:
         """Open the store again and go back to what it has: a failed commit may have succeeded."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields
@@ -26,6 +26,9 @@ from gateway.spool.shelf import NO_ROOM, ROW_BYTES, Letter, NoRoom, Shelf
 from gateway.versions import migrate, refuse_newer
 
 T = TypeVar("T")
+Blobs = Mapping[tuple[str, int], bytes | None]
+"""Figures by folder and minute; None where they are gone."""
+_NONE: Blobs = {}
 _SQLITE, _USER_VERSION = b"SQLite format 3\0", slice(60, 64)  # where SQLite's file format has them
 
 # The script at place n makes version n + 1, see `gateway.versions`: add one, never change one.
@@ -63,6 +66,10 @@ ALTER TABLE letters ADD COLUMN bytes_kept INTEGER NOT NULL DEFAULT 1;
 UPDATE letters SET bytes_kept = 0 WHERE data IS NULL AND data_bytes > 0;
 DROP INDEX letters_by_rule;
 CREATE INDEX letters_by_rule ON letters (reason, path, rule, at, events, last, bytes_kept)
+""",
+    # Figures of the documents that the first sink has indexed, where its cursor is here.
+    """
+CREATE TABLE figures (folder TEXT NOT NULL, minute INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (folder, minute))
 """,
 )
 VERSION = len(_MIGRATIONS)
@@ -181,11 +188,12 @@ class State:
         letters: Iterable[Letter] = (),
         park: Iterable[Parked] = (),
         settled: Iterable[str] = (),
+        figures: Blobs = _NONE,
     ) -> int:
         """Move a cursor, keep its dead letters and park documents, all or nothing.
 
-        ``settled``: origins of letters to remove. Return how many events were kept without their bytes for want of
-        room.
+        ``settled``: origins of letters to remove. ``figures``: what they are now. Return how many events were kept
+        without their bytes for want of room.
         """
         with self._transaction() as db:
             without = self._keep(letters)
@@ -196,6 +204,7 @@ class State:
                     self._parked[place] = self._parked.get(place, 0) + 1
                     self._parked_bytes += each.cost
             self._move(db, reader, folder, cursor)
+            _write(db, figures)
         self._cursors[reader, folder] = cursor
         return without
 
@@ -255,8 +264,9 @@ class State:
         settled: Iterable[Parked],
         cursor: Cursor,
         letters: Iterable[Letter] = (),
+        figures: Blobs = _NONE,
     ) -> None:
-        """Remove parked documents that got their verdict, with the cursor that counts them."""
+        """Remove parked documents that got their verdict, with the cursor and the figures that count them."""
         place = parked_under(sink, folder)
         with self._transaction() as db:
             for each in settled:
@@ -265,6 +275,7 @@ class State:
                     self._parked_bytes -= each.cost
             self._keep(letters)  # into the room that became free
             self._move(db, sink, folder, cursor)
+            _write(db, figures)
         self._cursors[sink, folder] = cursor
 
     def forget(self, reader: str) -> None:
@@ -275,6 +286,15 @@ class State:
         self._cursors = {key: cursor for key, cursor in self._cursors.items() if key[0] != reader}
         self._parked = {key: count for key, count in self._parked.items() if key.partition("/")[0] != reader}
         self._parked_bytes = self._db.execute(_PARKED_BYTES).fetchone()[0]
+
+    def figures(self) -> list[tuple[str, int, bytes]]:
+        """Return the figures of each folder and minute that are kept here."""
+        return self._db.execute("SELECT folder, minute, data FROM figures").fetchall()
+
+    def drop_figures(self) -> None:
+        """Forget the figures: they are kept elsewhere from now on."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM figures")
 
     def _keep(self, letters: Iterable[Letter]) -> int:
         return sum(self._shelf.keep(letter, self.room) for letter in letters)
@@ -297,6 +317,14 @@ class State:
                 self._db.execute("ROLLBACK")
             self._shelf.sums, self._parked, self._parked_bytes = sums
             raise
+
+
+def _write(db: sqlite3.Connection, figures: Blobs) -> None:
+    for (folder, minute), data in figures.items():
+        if data is None:
+            db.execute("DELETE FROM figures WHERE folder = ? AND minute = ?", (folder, minute))
+        else:
+            db.execute("INSERT OR REPLACE INTO figures VALUES (?, ?, ?)", (folder, minute, data))
 
 
 def _cursor(row: tuple[Any, ...]) -> Cursor:

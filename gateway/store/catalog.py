@@ -1,16 +1,17 @@
 """What the embedded store keeps beside the documents.
 
-Schema ``gateway`` of the file: the format version, the sink's cursor for each spool folder, and when each
-index was last written. Schema ``main`` holds the indices and nothing else.
+Schema ``gateway`` of the file: the format version, the sink's cursor for each spool folder, the figures
+of what it took, and when each index was last written. Schema ``main`` holds the indices and nothing else.
 """
 
 # ruff: noqa: S608 - names are quoted, values are bound
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from gateway.spool.books import Cursor
 from gateway.spool.segment import Position
@@ -32,6 +33,10 @@ CREATE TABLE IF NOT EXISTS gateway.cursors (
     folder VARCHAR, segment BIGINT, "offset" BIGINT, sequence BIGINT, accepted BIGINT, base BIGINT,
     indexed BIGINT, duplicates BIGINT, dead_letters BIGINT, skipped BIGINT, damaged BIGINT, parked BIGINT)
 """,
+    # Figures of the documents, see `gateway.monitoring.figures`.
+    """
+CREATE TABLE gateway.figures (folder VARCHAR, minute BIGINT, data BLOB)
+""",
 )
 VERSION = len(_MIGRATIONS)
 
@@ -42,6 +47,19 @@ class Index(NamedTuple):
     name: str
     documents: int
     bytes: int
+
+
+class Change(Protocol):
+    """Figures to be written, by folder and minute; `put` is called when they are on disk."""
+
+    @property
+    def blobs(self) -> Mapping[tuple[str, int], bytes | None]: ...
+    @property
+    def put(self) -> Callable[[], None]: ...
+
+
+Count = Callable[[Mapping[str, Collection[bytes]], int], Change]
+"""Given the ids that were there already, by index, and the number of all duplicates, returns what is new in figures."""
 
 
 def prepare(db: DuckDBPyConnection, path: Path) -> None:
@@ -92,9 +110,26 @@ def move(db: DuckDBPyConnection, folder: str, cursor: Cursor) -> None:
         db.execute(f"INSERT INTO gateway.cursors ({', '.join(names)}, folder) VALUES ({values})", row)
 
 
+def figures(db: DuckDBPyConnection) -> list[tuple[str, int, bytes]]:
+    """Return the figures of each folder and minute."""
+    return db.execute("FROM gateway.figures").fetchall()
+
+
+def write_figures(db: DuckDBPyConnection, blobs: Mapping[tuple[str, int], bytes | None]) -> None:
+    """Put figures in their place, by folder and minute; None deletes them."""
+    for place, data in blobs.items():
+        if data is None:
+            db.execute("DELETE FROM gateway.figures WHERE folder = $1 AND minute = $2", place)
+            continue
+        db.execute("UPDATE gateway.figures SET data = $3 WHERE folder = $1 AND minute = $2", [*place, data])
+        if not db.fetchall()[0][0]:
+            db.execute("INSERT INTO gateway.figures VALUES ($1, $2, $3)", [*place, data])
+
+
 def forget(db: DuckDBPyConnection, folder: str) -> Cursor | None:
-    """Drop a folder's cursor and return it."""
+    """Drop a folder's cursor and figures, and return the cursor."""
     found = cursor(db, folder)
+    db.execute("DELETE FROM gateway.figures WHERE folder = $1", [folder])
     db.execute("DELETE FROM gateway.cursors WHERE folder = $1", [folder])
     return found
 

@@ -91,6 +91,10 @@ class EmbeddedStore:
         """Return the cursor of a spool folder, None when there is none."""
         return await self._write(lambda: catalog.cursor(self._connection, folder))
 
+    async def read_figures(self, load: Callable[[list[tuple[str, int, bytes]]], None]) -> None:
+        """Have ``load`` take the figures of each folder and minute, in the thread in which they change."""
+        await self._write(lambda: load(catalog.figures(self._connection)))
+
     async def forget(self, folder: str) -> Cursor | None:
         """Drop the cursor of a spool folder and return it: the next sink begins anew."""
         return await self._write(lambda: catalog.forget(self._connection, folder))
@@ -101,14 +105,15 @@ class EmbeddedStore:
         cursor: Cursor,
         groups: Sequence[Documents],
         without: Collection[tuple[int, int]] = (),
+        count: catalog.Count | None = None,
     ) -> Cursor:
-        """Add documents and move the cursor, all or nothing.
+        """Add documents and move the cursor, all or nothing, with the figures that ``count`` makes of what is new.
 
         Return the cursor as stored: with what was new added to ``indexed``, the rest to ``duplicates``.
         ``without`` leaves documents out, by number of the group and position in it. Raises
         `DocumentError` when a document cannot be stored: `refused` says which.
         """
-        return await self._write(lambda: self._commit(folder, cursor, groups, without))
+        return await self._write(lambda: self._commit(folder, cursor, groups, without, count))
 
     async def refused(self, groups: Sequence[Documents]) -> dict[tuple[int, int], str]:
         """Return the documents that cannot be stored, by number of the group and position, and why."""
@@ -207,24 +212,37 @@ class EmbeddedStore:
             root.close()
 
     def _commit(
-        self, folder: str, cursor: Cursor, groups: Sequence[Documents], without: Collection[tuple[int, int]]
+        self,
+        folder: str,
+        cursor: Cursor,
+        groups: Sequence[Documents],
+        without: Collection[tuple[int, int]],
+        count: catalog.Count | None,
     ) -> Cursor:
         found, duplicates = by_index(groups, without)
         indexed = 0
+        there: dict[str, list[bytes]] = {}
+        change: catalog.Change | None = None
         now = self._clock()
         stale = [name for name in found if now - self._written.get(name, 0.0) > _WRITTEN_SECS]
         with _transaction(self._connection) as db:
             for name, rows in found.items():
                 if name not in self._prepared:
                     tables.prepare(db, self._registry, name)
-                inserted = refusals.insert(db, self._registry, name, rows)
-                indexed += inserted
-                duplicates += len(rows.ids) - inserted
+                if known := refusals.insert(db, self._registry, name, rows):
+                    there[name] = known
+                indexed += len(rows.ids) - len(known)
+                duplicates += len(known)
             for name in stale:
                 db.execute("DELETE FROM gateway.indices WHERE name = $1", [name])
                 db.execute("INSERT INTO gateway.indices VALUES ($1, $2)", [name, now])
             cursor = cursor.advanced(indexed=cursor.indexed + indexed, duplicates=cursor.duplicates + duplicates)
             catalog.move(db, folder, cursor)
+            if count is not None:
+                change = count(there, duplicates)
+                catalog.write_figures(db, change.blobs)
+        if change is not None:
+            change.put()
         self._prepared.update(found)
         self._written.update(dict.fromkeys(stale, now))
         return cursor

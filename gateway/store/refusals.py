@@ -40,12 +40,12 @@ def refused(db: DuckDBPyConnection, registry: Registry, groups: Sequence[Documen
     return found
 
 
-def insert(db: DuckDBPyConnection, registry: Registry, index: str, new: Rows) -> int:
-    """Add rows whose id is not there yet, return how many; raise `DocumentError` for what lies in them."""
+def insert(db: DuckDBPyConnection, registry: Registry, index: str, new: Rows) -> list[bytes]:
+    """Add rows whose id is not there yet, return the ids that were; raise `DocumentError` for what lies in them."""
     import duckdb
 
     try:
-        return sum(tables.insert(db, registry, index, chunk) for chunk in new.chunks())
+        return [identity for chunk in new.chunks() for identity in tables.insert(db, registry, index, chunk)]
     except (
         duckdb.DataError,
         duckdb.NotSupportedError,

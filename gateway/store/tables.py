@@ -96,8 +96,8 @@ def prepare(db: DuckDBPyConnection, registry: Registry, index: str) -> None:
     )
 
 
-def insert(db: DuckDBPyConnection, registry: Registry, index: str, new: Rows) -> int:
-    """Add rows whose id is not there yet; return how many that were."""
+def insert(db: DuckDBPyConnection, registry: Registry, index: str, new: Rows) -> list[bytes]:
+    """Add rows whose id is not there yet; return the ids that were there."""
     ids = b"\n".join(new.ids).decode()
     documents = b"\n".join(new.documents).decode()
     table = quoted(index)
@@ -106,6 +106,14 @@ def insert(db: DuckDBPyConnection, registry: Registry, index: str, new: Rows) ->
         f"SELECT count(*) FROM {table} WHERE _key IN (SELECT md5_number_lower(unnest(string_split($1, chr(10)))))",
         [ids],
     ).fetchall()[0]
+    there = []
+    if known:
+        there = db.execute(
+            f"SELECT _id FROM (SELECT unnest(string_split($1, chr(10))) AS _id) AS _new"
+            f" WHERE EXISTS (SELECT 1 FROM {table} AS _old"
+            " WHERE _old._key = md5_number_lower(_new._id) AND _old._id = _new._id)",
+            [ids],
+        ).fetchall()
     only_new = f"WHERE NOT EXISTS (SELECT 1 FROM {table} AS _old WHERE _old._key = _new._key AND _old._id = _new._id)"
     fields = fields_of(registry, index)
     values = "".join(f", {_value(fields, field)}" for field in fields)
@@ -117,11 +125,10 @@ def insert(db: DuckDBPyConnection, registry: Registry, index: str, new: Rows) ->
         f" FROM (SELECT *, {_read(fields)} AS _v FROM ("
         "  SELECT *, md5_number_lower(_id) AS _key FROM ("
         "   SELECT unnest(string_split($1, chr(10))) AS _id, unnest(string_split($2, chr(10))) AS _source)"
-        f" ) AS _new {only_new if known else ''})",
+        f" ) AS _new {only_new if there else ''})",
         [ids, documents],
     )
-    (inserted,) = db.fetchall()[0]
-    return int(inserted)
+    return [identity.encode() for (identity,) in there]
 
 
 def delete(db: DuckDBPyConnection, index: str, ids: Collection[str]) -> tuple[int, bool]:

@@ -13,7 +13,7 @@ import pytest
 from gateway.errors import FormatVersionError
 from gateway.spool.books import Cursor
 from gateway.spool.segment import Position
-from gateway.store import pages
+from gateway.store import catalog, pages
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.query import MAX_PARTS, Query, StoreUnavailable
 from gateway.store.rows import DocumentError, Rows
@@ -219,8 +219,8 @@ async def test_newer_file(store: EmbeddedStore, tmp_path: Path) -> None:
     """A file of a newer version is refused in one sentence and left alone."""
     await store.close()
     with duckdb.connect(tmp_path / "store.duckdb") as db:
-        db.execute("UPDATE gateway.format SET version = 2")
-    with pytest.raises(FormatVersionError, match="format version 2"):
+        db.execute(f"UPDATE gateway.format SET version = {catalog.VERSION + 1}")
+    with pytest.raises(FormatVersionError, match=f"format version {catalog.VERSION + 1}"):
         await EmbeddedStore(tmp_path / "store.duckdb", SETTINGS).open()
 
 

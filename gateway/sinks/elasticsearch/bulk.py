@@ -26,7 +26,22 @@ class Taken:
     duplicates: int = 0
     letters: list[Letter] = field(default_factory=list)
     parked: list[Parked] = field(default_factory=list)
+    summary: bytes | None = None  # figures of all its documents, where they are counted
+    left_out: list[tuple[str, bytes]] = field(default_factory=list)  # those that are not to be, by index
+    in_doubt: bool = False  # it may have been sent before this start
     passed: bool = False  # by the cursor: what still becomes of it counts no more
+
+    def leave_out(self, index: str, source: bytes) -> int:
+        """Note that a document is not counted with the others; return how many bytes that takes."""
+        if self.summary is None:
+            return 0
+        self.left_out.append((index, source))
+        return len(source)
+
+    @property
+    def counting(self) -> int:
+        """Bytes that wait here to be counted."""
+        return len(self.summary or b"") + sum(len(source) for _, source in self.left_out)
 
     @property
     def held(self) -> int:

@@ -19,6 +19,7 @@ from gateway.settings import Elasticsearch
 from gateway.sinks.elasticsearch.backoff import Backoff
 from gateway.sinks.elasticsearch.bulk import id_in
 from gateway.sinks.elasticsearch.client import RequestFailed
+from gateway.sinks.elasticsearch.doubt import Sent
 from gateway.sinks.elasticsearch.sender import SMALLEST_BULK_BYTES, Sender
 from gateway.sinks.elasticsearch.verdicts import (
     SAID_LATE,
@@ -42,9 +43,15 @@ class Settled(NamedTuple):
     """Parked documents that got their verdict, of which some are dead letters now."""
 
     documents: list[Parked]
-    indexed: int
+    new: list[Parked]
+    """Those that were indexed."""
     duplicates: int
     letters: list[Letter]
+
+    @property
+    def indexed(self) -> int:
+        """How many were indexed."""
+        return len(self.new)
 
 
 Count = Callable[[Settled], Awaitable[None]]
@@ -140,6 +147,8 @@ class Parking:
             self._sender.last_error = str(error)
             index.count = FIRST_COUNT
             return False
+        sent = {at: Sent(each.action, each.document) for at, each in enumerate(parked)}
+        await self._sender.doubt.rule(rulings, sent)
         settled = self._settled(name, parked, rulings)
         if settled.documents:
             await self._count(settled)
@@ -148,10 +157,11 @@ class Parking:
     def _settled(self, name: str, parked: list[Parked], rulings: list[Ruling]) -> Settled:
         documents: list[Parked] = []
         letters: list[Letter] = []
-        indexed = duplicates = 0
+        new: list[Parked] = []
+        duplicates = 0
         for each, ruling in zip(parked, rulings, strict=True):
             if ruling.verdict is Verdict.INDEXED:
-                indexed += 1
+                new.append(each)
             elif ruling.verdict is Verdict.DUPLICATE:
                 duplicates += 1
             elif ruling.verdict in (Verdict.REFUSED, Verdict.REPEATED_KEY):
@@ -164,11 +174,11 @@ class Parking:
             else:
                 continue
             documents.append(each)
-        if indexed or duplicates:
+        if new or duplicates:
             self._sender.last_success = time.time()
         if not any(ruling.type in SAID_LATE for ruling in rulings):
             self._sender.slow.pop(name, None)
-        return Settled(documents, indexed, duplicates, letters)
+        return Settled(documents, new, duplicates, letters)
 
     def _letter(self, parked: Parked, reason: str, ruling: Ruling) -> Letter:
         letter = dead_letter(self._name, reason, parked.document, ruling)

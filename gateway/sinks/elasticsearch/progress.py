@@ -6,12 +6,13 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from gateway.monitoring.figures import Figures, Told
 from gateway.sinks.elasticsearch.bulk import Taken
 from gateway.sinks.elasticsearch.parking import Settled
 from gateway.sinks.elasticsearch.room import Room
 from gateway.spool.books import Cursor
 from gateway.spool.folder import Folder
-from gateway.spool.state import State
+from gateway.spool.state import Blobs, State
 from gateway.telemetry import Telemetry
 
 
@@ -19,13 +20,21 @@ class Progress:
     """Moves the cursor, in memory as on disk; each move is one transaction with what it counts."""
 
     def __init__(
-        self, name: str, spool: Folder, state: State, room: Room, telemetry: Telemetry, cursor: Cursor
+        self,
+        name: str,
+        spool: Folder,
+        state: State,
+        room: Room,
+        telemetry: Telemetry,
+        cursor: Cursor,
+        figures: Figures | None = None,
     ) -> None:
         self._name = name
         self._spool = spool
         self._state = state
         self._room = room
         self._telemetry = telemetry
+        self._figures = figures
         self._on_the_way: deque[Taken] = deque()
         self._writing = asyncio.Lock()
         self.cursor = cursor
@@ -37,6 +46,7 @@ class Progress:
     def add(self, taken: Taken) -> None:
         """Put a record on its way, behind those that are."""
         self._on_the_way.append(taken)
+        self._room.counting += taken.counting
 
     async def commit(self) -> None:
         """Move the cursor over the records at the front that are settled; raise sqlite3.Error."""
@@ -65,7 +75,10 @@ class Progress:
         folder = self._spool.name
         letters = [letter for taken in done for letter in taken.letters]
         parked = [each for taken in done for each in taken.parked]
-        await self._state.run(lambda: self._state.commit(self._name, folder, cursor, letters, parked))
+        told = [each for taken in done if (each := _told(taken)) is not None]
+        await self._write(
+            told, lambda figures: self._state.commit(self._name, folder, cursor, letters, parked, (), figures)
+        )
         if letters:
             self._telemetry.dead_lettered(self._name, len(letters), letters[0].index, letters[0].letter.message)
         # More than those counted, when records before the place were read meanwhile.
@@ -73,6 +86,7 @@ class Progress:
             taken = self._on_the_way.popleft()
             taken.passed = True
             self._room.release(taken.held)
+            self._room.counting -= taken.counting
         self.cursor = cursor
         self._spool.release(self._name, cursor.position)
 
@@ -84,10 +98,29 @@ class Progress:
             parked=self.cursor.parked - len(settled.documents),
         )
         folder = self._spool.name
-        await self._state.run(
-            lambda: self._state.unpark(self._name, folder, settled.documents, cursor, settled.letters)
+        # Into the minute in which they were put aside: that of their receipt, or one shortly after it.
+        told = [Told(each.since, None, added=[(each.index, each.document)]) for each in settled.new]
+        await self._write(
+            told,
+            lambda figures: self._state.unpark(
+                self._name, folder, settled.documents, cursor, settled.letters, figures=figures
+            ),
         )
         self.cursor = cursor
+
+    async def _write(self, told: list[Told], write: Callable[[Blobs], object]) -> None:
+        """Write a change with the figures of records, worked out in the same thread; raise sqlite3.Error."""
+        figures = self._figures
+
+        def counted() -> None:
+            if figures is None:
+                write({})
+                return
+            change = figures.change(self._spool.name, told)
+            write(change.blobs)
+            change.put()
+
+        await self._state.run(counted)
 
     async def _undisturbed(self, change: Callable[[], Awaitable[None]]) -> None:
         """Finish a change of cursor and disk, one at a time, also when the caller is cancelled meanwhile."""
@@ -97,3 +130,11 @@ class Progress:
                 await change()
 
         await asyncio.shield(asyncio.create_task(alone()))
+
+
+def _told(taken: Taken) -> Told | None:
+    """Return what the figures are told of a record; None when some of its documents are skipped: which is not known."""
+    if taken.open or taken.summary is None:
+        return None
+    none = bool(taken.header.documents) and not taken.indexed
+    return Told(taken.header.written_us / 1e6, taken.summary, taken.left_out, none)

@@ -24,6 +24,7 @@ class Room:
         self._telemetry = telemetry
         self._wanting: set[object] = set()
         self.reserved = 0
+        self.counting = 0  # bytes of figures that wait in memory for the records before them
 
     @property
     def lacking(self) -> bool:

@@ -15,6 +15,7 @@ from gateway.sinks.elasticsearch.backoff import Backoff
 from gateway.sinks.elasticsearch.bulk import Bulk, Document, Taken, id_in, of_documents
 from gateway.sinks.elasticsearch.client import Answer, RequestFailed
 from gateway.sinks.elasticsearch.client import bulk as send_bulk
+from gateway.sinks.elasticsearch.doubt import Doubt, Sent
 from gateway.sinks.elasticsearch.room import Room
 from gateway.sinks.elasticsearch.upkeep import CHECK_SECS, Upkeep
 from gateway.sinks.elasticsearch.verdicts import SAID_LATE, Ruling, Verdict, dead_letter, rewritten, rule
@@ -35,6 +36,7 @@ class Sending:
     """What is known of a bulk on its way."""
 
     folder: str
+    tries: int = 0  # requests so far
     began: float = field(default_factory=time.time)
     backoff: Backoff = field(default_factory=Backoff)
     # What was rewritten as it came, by the record's sequence and the position in it.
@@ -65,6 +67,7 @@ class Sender:
         self._room = room
         self._telemetry = telemetry
         self.when_settled = [record_settled]  # of each folder's part of the sink
+        self.doubt = Doubt(client)
         self._backoff = Backoff()
         self._turn = asyncio.Lock()
         self._trouble_since: float | None = None
@@ -125,10 +128,12 @@ class Sender:
     async def _again(self, part: Bulk, sending: Sending) -> list[Bulk]:
         """Send a part; return what has to be sent again."""
         try:
-            answer = await self._answered(part)
+            answer = await self._answered(part, sending)
         except RequestFailed as error:
             return await self._smaller(part, error, sending)
         if answer.items is None:
+            if sending.tries > 1 or any(each.taken.in_doubt for each in part.parts):
+                self.doubt.counted([each.action for each in part.documents()])
             for each in part.parts:
                 each.taken.indexed += each.count
                 self._close(each.taken, each.count)
@@ -173,11 +178,16 @@ class Sender:
         self.last_error = f"The index {index} does not take documents ({reason}).{advice}"
         return reason
 
-    async def _answered(self, bulk: Bulk) -> Answer:
+    async def _answered(self, bulk: Bulk, sending: Sending) -> Answer:
         """Send until there is an orderly answer; raise `RequestFailed` when the body is to blame."""
         body = bulk.body()
         indices = {part.index for part in bulk.parts}
-        return await self._insist(lambda: self.attempt(body, bulk.count, indices))
+
+        async def send_it() -> Answer:
+            sending.tries += 1
+            return await self.attempt(body, bulk.count, indices)
+
+        return await self._insist(send_it)
 
     async def _insist(self, request: Callable[[], Awaitable[T]]) -> T:
         """Ask until there is an orderly answer; raise `RequestFailed` when the body is to blame."""
@@ -221,8 +231,14 @@ class Sender:
     async def _rule(self, bulk: Bulk, items: list[dict[str, Any]], sending: Sending) -> Bulk:
         """Note the verdicts and return what has to be sent again."""
         again: list[Document] = []
-        for document, item in zip(bulk.documents(), items, strict=True):
-            ruling = rule(item)
+        documents, rulings = bulk.documents(), list(map(rule, items))
+        before = {
+            at: Sent(each.action, each.source)
+            for at, each in enumerate(documents)
+            if sending.tries > 1 or each.taken.in_doubt
+        }
+        await self.doubt.rule(rulings, before)
+        for document, ruling in zip(documents, rulings, strict=True):
             if ruling.type in SAID_LATE:
                 self.slow[document.index] = ruling
             if ruling.verdict is Verdict.BUSY:
@@ -246,7 +262,9 @@ class Sender:
         if ruling.verdict is Verdict.INDEXED:
             taken.indexed += 1
             self.last_success = time.time()
-        elif ruling.verdict is Verdict.DUPLICATE:
+            self._close(taken, 1)
+            return True
+        if ruling.verdict is Verdict.DUPLICATE:
             taken.duplicates += 1
             self.last_success = time.time()
         elif ruling.verdict is Verdict.INDEX_TROUBLE:
@@ -261,6 +279,7 @@ class Sender:
             if not await self._room.wait(letter.cost, sending, lambda: taken.passed):
                 return True
             taken.letters.append(letter)
+        self._room.counting += taken.leave_out(document.index, source)
         self._close(taken, 1)
         return True
 

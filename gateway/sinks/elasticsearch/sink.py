@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from gateway.monitoring.figures import Figures
 from gateway.settings import Elasticsearch
 from gateway.sinks.elasticsearch.bulk import Batcher, Bulk, Taken
 from gateway.sinks.elasticsearch.client import connect
@@ -64,6 +65,7 @@ class ElasticsearchSink:
         telemetry: Telemetry,
         registry: Registry = BUILT_IN,
         beside: ElasticsearchSink | None = None,
+        figures: Figures | None = None,
     ) -> None:
         self._spool = spool
         self._beside = beside
@@ -96,7 +98,9 @@ class ElasticsearchSink:
             log.warning("The spool was replaced: the sink begins with its oldest record.", sink=self.name)
             known = None
         cursor = known or spool.new_cursor()
-        self._progress = Progress(self.name, spool, state, self._room, telemetry, cursor)
+        self._figures = figures
+        self._doubted = spool.end  # what is before it may have been sent by an earlier start
+        self._progress = Progress(self.name, spool, state, self._room, telemetry, cursor, figures)
         self._parking = Parking(self.name, settings, state, self._sender, self._progress.count_parked, spool.name)
         self._reader = spool.reader(self.name, known)
         self._trial = Trial(self.client, settings, prefix, registry)
@@ -233,14 +237,17 @@ class ElasticsearchSink:
 
     async def _keep_bounded(self) -> None:
         """Wait while too much waits behind a record that is not settled."""
-        while len(self._progress) > MAX_ON_THE_WAY or self._room.reserved > MAX_HELD_BYTES:
+        room = self._room
+        while len(self._progress) > MAX_ON_THE_WAY or max(room.reserved, room.counting) > MAX_HELD_BYTES:
             if self._batcher:  # it may be what all the others wait for
                 await self._dispatch(self._batcher.flush())
             await asyncio.sleep(PAUSE_SECS)
 
     def _take(self, item: Item) -> Taken:
         header = item.record.header
-        taken = Taken(header, item.after, open=header.documents)
+        taken = Taken(header, item.after, open=header.documents, in_doubt=item.after <= self._doubted)
+        if self._figures is not None and (summary := item.record.summary()) is not None:
+            taken.summary = bytes(summary)
         self._progress.add(taken)
         if not taken.open:
             self._settled.set()

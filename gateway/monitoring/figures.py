@@ -1,0 +1,304 @@
+"""Figures of all documents: by minute of receipt for a while, and in one sum what came before. Keeps promises 3 and 5.
+
+A document counts when the first sink has indexed it, in the transaction that moves that sink's cursor over its record:
+what is to be written is worked out first, and stands here once it is on disk. So a crash changes nothing, and what
+comes twice, or is refused, is not counted.
+
+Changes are made in the one thread that writes that sink's cursors; what only reads may do so in any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from gateway.monitoring.names import REST, Names, anonymous, forget_endpoint, forget_model
+from gateway.settings import Monitoring
+from gateway.summary import Histogram, Model, Summary
+from gateway.summary.figures import Key
+
+log = structlog.get_logger(__name__)
+BEFORE = 0
+"""Stands where a minute does for all that came before those that are kept."""
+MINUTE = 60
+HOUR = 60  # minutes that are kept beside those of the window
+RATE_SECS = 300
+
+Document = tuple[str, bytes]
+"""A document and the name of its index."""
+Gather = Callable[[Sequence[Document]], Summary]
+"""Makes a summary of documents, in which all classes, models and endpoints are told apart."""
+
+
+class Told(NamedTuple):
+    """A record whose documents have their verdicts, written ``at`` so many seconds since 1970.
+
+    Of what its summary tells, documents are ``left_out`` that were there already, were refused or wait elsewhere;
+    ``none`` when that is all of them. ``added`` are documents whose record was counted without them before.
+    """
+
+    at: float
+    summary: bytes | memoryview | None
+    left_out: Sequence[Document] = ()
+    none: bool = False
+    added: Sequence[Document] = ()
+
+
+@dataclass(slots=True)
+class Change:
+    """What records add. ``blobs`` by folder and minute are to be written, None to be deleted; then `put`."""
+
+    put: Callable[[], None]
+    blobs: dict[tuple[str, int], bytes | None] = field(default_factory=dict)
+
+
+class Figures:
+    """What is known of the documents that the first sink has indexed."""
+
+    def __init__(self, settings: Monitoring, gather: Gather, clock: Callable[[], float] = time.time) -> None:
+        """Begin with nothing; ``gather`` makes a summary of documents, ``clock`` gives seconds since 1970."""
+        self.window_secs = settings.window_secs
+        self._max_models = settings.max_models
+        self._kept = HOUR + -(-settings.window_secs // MINUTE)
+        self._gather = gather
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._blobs: dict[tuple[str, int], bytes] = {}
+        self._all = Summary()
+        self._models = Names(settings.max_models)
+        self._endpoints = Names(settings.max_models)
+        self._seconds: deque[tuple[int, dict[str, int]]] = deque()
+
+    def load(self, blobs: Iterable[tuple[str, int, bytes]]) -> None:
+        """Begin with what is on disk: folder, minute and figures of each. What cannot be read counts as nothing."""
+        found: dict[tuple[str, int], bytes] = {}
+        everything, models, endpoints = Summary(), Names(self._max_models), Names(self._max_models)
+        for folder, minute, data in sorted(blobs, key=lambda each: each[1]):
+            try:
+                summary = Summary.decode(data)
+            except msgspec.MsgspecError:
+                log.error("Figures of the events cannot be read: they begin anew.", folder=folder, minute=minute)
+                continue
+            found[folder, minute] = data
+            everything.plus(summary)
+            for key in summary.models:  # there may be too many when `max_models` was more
+                if models.place(key, minute, minute)[0] != key:
+                    forget_model(everything, key)
+            for key in summary.endpoints:
+                if endpoints.place(key, minute, minute)[0] != key:
+                    forget_endpoint(everything, key)
+        everything.users = []
+        with self._lock:
+            self._blobs, self._all, self._models, self._endpoints = found, everything, models, endpoints
+
+    def change(self, folder: str, told: Iterable[Told]) -> Change:
+        """Return what records of a folder add. Put it in place when it is on disk, before another is asked for."""
+        now = int(self._clock()) // MINUTE
+        first = now - self._kept + 1
+        adding = _Adding(self._all, self._models.copy(), self._endpoints.copy(), first)
+        seconds = []
+        for each in told:
+            try:
+                summary = self._counted(each)
+            except Exception as error:  # a mistake of ours: what is counted holds up no event
+                log.error("The figures of a record cannot be made: they are not counted.", exc_info=error)
+                continue
+            if summary is not None:
+                minute = int(each.at) // MINUTE
+                adding.add(BEFORE if minute < first else min(minute, now), summary)
+                seconds.append((int(each.at), summary.indices))
+        blobs = self._written(folder, first, adding)
+
+        def put() -> None:
+            with self._lock:
+                for place, data in blobs.items():
+                    if data is None:
+                        self._blobs.pop(place, None)
+                    else:
+                        self._blobs[place] = data
+                for key in adding.gone_models:
+                    forget_model(self._all, key)
+                for key in adding.gone_endpoints:
+                    forget_endpoint(self._all, key)
+                self._all.plus(adding.sum)
+                self._all.users = []
+                self._models, self._endpoints = adding.models, adding.endpoints
+                self._seconds.extend(seconds)
+                while self._seconds and self._seconds[0][0] <= self._clock() - RATE_SECS:
+                    self._seconds.popleft()
+
+        return Change(put, blobs)
+
+    # What is known, each of one moment.
+
+    @property
+    def beyond(self) -> int:
+        """How many models and versions were not told apart since the start for want of room."""
+        return self._models.beyond
+
+    def all(self) -> Summary:
+        """Return the figures of all documents; without users."""
+        with self._lock:
+            data = self._all.encode()
+        return Summary.decode(data)
+
+    def minutes(self) -> Iterator[tuple[int, Summary]]:
+        """Yield the minutes that are kept and their figures, oldest first; several of a minute with several folders.
+
+        A minute is that of receipt, in minutes since 1970.
+        """
+        with self._lock:
+            kept = sorted((minute, data) for (_, minute), data in self._blobs.items() if minute != BEFORE)
+        first = int(self._clock()) // MINUTE - self._kept + 1
+        yield from ((minute, Summary.decode(data)) for minute, data in kept if minute >= first)
+
+    def between(self, since: int, until: int | None = None) -> Summary:
+        """Return the figures from a minute on, and before another one."""
+        found = Summary()
+        for minute, summary in self.minutes():
+            if since <= minute and (until is None or minute < until):
+                found.plus(summary)
+        return found
+
+    def window(self) -> Summary:
+        """Return the figures of the last `window_secs`, to the minute: the last minute is the present one."""
+        return self.between(self.window_begin())
+
+    def window_begin(self) -> int:
+        """Return the first minute of the window."""
+        return int(self._clock()) // MINUTE - -(-self.window_secs // MINUTE) + 1
+
+    def rates(self) -> tuple[dict[str, float], dict[str, list[int]]]:
+        """Return by index, without prefix and day: events a second just now, and events in each of the last 5 minutes'
+        seconds, oldest first.
+
+        Of events that this start has seen indexed, by the time of their receipt. Just now: ten seconds, up to two
+        seconds ago, since the last ones are on their way.
+        """
+        now = int(self._clock())
+        with self._lock:
+            seconds = list(self._seconds)
+        lines: dict[str, list[int]] = {}
+        for second, counts in seconds:
+            at = second - (now - RATE_SECS) - 1
+            if 0 <= at < RATE_SECS:
+                for index, count in counts.items():
+                    lines.setdefault(index, [0] * RATE_SECS)[at] += count
+        return {index: sum(line[-12:-2]) / 10 for index, line in lines.items()}, lines
+
+    def by_minute(self) -> dict[str, dict[int, int]]:
+        """Return by index the events of each minute of the last hour, in minutes since 1970."""
+        since = int(self._clock()) // MINUTE - HOUR + 1
+        found: dict[str, dict[int, int]] = {}
+        for minute, summary in self.minutes():
+            if minute >= since:
+                for index, count in summary.indices.items():
+                    line = found.setdefault(index, {})
+                    line[minute] = line.get(minute, 0) + count
+        return found
+
+    def _counted(self, told: Told) -> Summary | None:
+        """Return what a record adds, without what is left out of it."""
+        summary = Summary()
+        if told.summary is not None:
+            summary = Summary.decode(told.summary)
+        if told.none:
+            models = {key: Model(refused=model.refused) for key, model in summary.models.items() if model.refused}
+            summary = Summary(models=models)
+        elif told.summary is not None and told.left_out:
+            summary.minus(self._gather(told.left_out))
+        if told.added:
+            summary.plus(self._gather(told.added))
+        return summary if summary.indices or summary.models else None
+
+    def _written(self, folder: str, first: int, adding: _Adding) -> dict[tuple[str, int], bytes | None]:
+        """Return what is to be written: minutes with what is new in them, old ones in the sum of their folder."""
+        blobs: dict[tuple[str, int], bytes | None] = {}
+        befores: dict[str, Summary] = {}
+
+        def before(name: str) -> Summary:
+            if name not in befores:
+                befores[name] = self._read(name, BEFORE)
+            return befores[name]
+
+        for name, minute in sorted(self._blobs, key=lambda each: each[1]):
+            if BEFORE < minute < first:
+                before(name).plus(self._read(name, minute))
+                blobs[name, minute] = None
+            elif minute == BEFORE and (adding.gone_models or adding.gone_endpoints):
+                before(name)
+        for summary in befores.values():
+            adding.forget_in(summary)
+        for minute, new in adding.minutes.items():
+            into = before(folder) if minute == BEFORE else self._read(folder, minute)
+            into.plus(new)
+            if minute != BEFORE:
+                blobs[folder, minute] = into.encode()
+        for name, summary in befores.items():
+            summary.users = []
+            blobs[name, BEFORE] = summary.encode()
+        return blobs
+
+    def _read(self, folder: str, minute: int) -> Summary:
+        data = self._blobs.get((folder, minute))
+        return Summary() if data is None else Summary.decode(data)
+
+
+class _Adding:
+    """New figures under the names that are told apart, which may change while they are added."""
+
+    def __init__(self, known: Summary, models: Names, endpoints: Names, first: int) -> None:
+        self._known = known
+        self._first = first
+        self.models = models
+        self.endpoints = endpoints
+        self.gone_models: list[Key] = []
+        self.gone_endpoints: list[Key] = []
+        self.sum = Summary()
+        self.minutes: dict[int, Summary] = {}
+
+    def add(self, minute: int, new: Summary) -> None:
+        """Add figures to a minute."""
+        into = self.minutes.setdefault(minute, Summary())
+        for key, model in new.models.items():
+            place, gone = self.models.place(key, minute, self._first)
+            if gone is not None:
+                self.gone_models.append(gone)
+                for summary in (self.sum, *self.minutes.values()):
+                    forget_model(summary, gone)
+            mine = self._model(place)
+            counted = anonymous(model) if place == REST else model
+            mine.plus(counted)
+            # With the classes that are told apart of the model ever since, so that all its minutes fit together.
+            into.models.setdefault(place, Model(classes=mine.classes)).plus(counted)
+        for key, durations in new.endpoints.items():
+            place, gone = self.endpoints.place(key, minute, self._first)
+            if gone is not None:
+                self.gone_endpoints.append(gone)
+                for summary in (self.sum, *self.minutes.values()):
+                    forget_endpoint(summary, gone)
+            for summary in (self.sum, into):
+                summary.endpoints.setdefault(place, Histogram()).plus(durations)
+        rest = Summary(indices=new.indices, users=new.users)
+        self.sum.plus(rest)
+        into.plus(rest)
+
+    def forget_in(self, summary: Summary) -> None:
+        """Count with the rest what made room."""
+        for key in self.gone_models:
+            forget_model(summary, key)
+        for key in self.gone_endpoints:
+            forget_endpoint(summary, key)
+
+    def _model(self, key: Key) -> Model:
+        if key not in self.sum.models:
+            known = self._known.models.get(key)
+            self.sum.models[key] = Model(classes=[] if known is None or key == REST else list(known.classes))
+        return self.sum.models[key]
