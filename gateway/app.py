@@ -24,6 +24,7 @@ from gateway.errors import GatewayError
 from gateway.kinds import make_registry
 from gateway.monitoring.figures import Figures
 from gateway.monitoring.gathering import gatherer
+from gateway.monitoring.metrics import MlMetrics
 from gateway.monitoring.tail import Tail
 from gateway.operations.dead_letters import DeadLetters
 from gateway.operations.exports import Exports
@@ -83,6 +84,7 @@ class Gateway:
         self.sinks: list[Lanes] = []
         self._store: Store | None = None
         self.figures = Figures(settings.monitoring, gatherer(self.registry, settings.monitoring.log_duration_unit))
+        self._ml_metrics = MlMetrics(self.figures)
         self._verification = Verification(settings)
         self._tail = Tail(self.spool.all)
         self._tasks: list[asyncio.Task[None]] = []
@@ -102,7 +104,7 @@ class Gateway:
             static_url="/docs/static",
         )  # fmt: skip
         application.include_router(ingestion.router())
-        application.include_router(operations.router(self.overview.status, self.overview.metrics, self._unready))
+        application.include_router(operations.router(self.overview.status, self._metrics, self._unready))
         application.include_router(search.router(lambda: self._store))
         application.include_router(aggregate.router(lambda: self._store))
         application.include_router(tail.router(self._tail))
@@ -256,6 +258,9 @@ class Gateway:
 
     def _trials(self) -> dict[str, Trial]:
         return {sink.name: sink.trial for sink in self.sinks}
+
+    async def _metrics(self) -> bytes:
+        return self.overview.metrics() + await self._ml_metrics.text()
 
     def _unready(self) -> str | None:
         if self._stopping:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -12,7 +12,7 @@ PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def router(
-    status: Callable[[], dict[str, Any]], metrics: Callable[[], bytes], unready: Callable[[], str | None]
+    status: Callable[[], dict[str, Any]], metrics: Callable[[], Awaitable[bytes]], unready: Callable[[], str | None]
 ) -> APIRouter:
     """Return the routes. ``unready`` gives why the gateway cannot take events now, or None."""
     routes = APIRouter(tags=["operations"])
@@ -38,7 +38,7 @@ def router(
     @routes.get("/metrics")
     async def metrics_page() -> Response:
         """Return the metrics for Prometheus."""
-        return Response(metrics(), media_type=PROMETHEUS)
+        return Response(await metrics(), media_type=PROMETHEUS)
 
     return routes
 
