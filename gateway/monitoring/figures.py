@@ -19,10 +19,10 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from gateway.monitoring.names import REST, Names, anonymous, forget_endpoint, forget_model
+from gateway.monitoring.adding import Adding
+from gateway.monitoring.names import Names, forget_endpoint, forget_model
 from gateway.settings import Monitoring
-from gateway.summary import Histogram, Model, Summary
-from gateway.summary.figures import Key
+from gateway.summary import Model, Summary
 
 log = structlog.get_logger(__name__)
 BEFORE = 0
@@ -102,8 +102,8 @@ class Figures:
         """Return what records of a folder add. Put it in place when it is on disk, before another is asked for."""
         now = int(self._clock()) // MINUTE
         first = now - self._kept + 1
-        adding = _Adding(self._all, self._models.copy(), self._endpoints.copy(), first)
-        seconds = []
+        adding = Adding(self._all, self._models.copy(), self._endpoints.copy(), first)
+        counted: list[tuple[int, Summary]] = []
         for each in told:
             try:
                 summary = self._counted(each)
@@ -111,9 +111,13 @@ class Figures:
                 log.error("The figures of a record cannot be made: they are not counted.", exc_info=error)
                 continue
             if summary is not None:
-                minute = int(each.at) // MINUTE
-                adding.add(BEFORE if minute < first else min(minute, now), summary)
-                seconds.append((int(each.at), summary.indices))
+                counted.append((int(each.at), summary))
+        minutes = [BEFORE if at // MINUTE < first else min(at // MINUTE, now) for at, _ in counted]
+        for minute, (_, summary) in zip(minutes, counted, strict=True):  # so that none of them makes room for another
+            adding.models.seen(summary.models, minute)
+            adding.endpoints.seen(summary.endpoints, minute)
+        for minute, (_, summary) in zip(minutes, counted, strict=True):
+            adding.add(minute, summary)
         blobs = self._written(folder, first, adding)
 
         def put() -> None:
@@ -130,7 +134,7 @@ class Figures:
                 self._all.plus(adding.sum)
                 self._all.users = []
                 self._models, self._endpoints = adding.models, adding.endpoints
-                self._seconds.extend(seconds)
+                self._seconds.extend((at, summary.indices) for at, summary in counted)
                 while self._seconds and self._seconds[0][0] <= self._clock() - RATE_SECS:
                     self._seconds.popleft()
 
@@ -218,7 +222,7 @@ class Figures:
             summary.plus(self._gather(told.added))
         return summary if summary.indices or summary.models else None
 
-    def _written(self, folder: str, first: int, adding: _Adding) -> dict[tuple[str, int], bytes | None]:
+    def _written(self, folder: str, first: int, adding: Adding) -> dict[tuple[str, int], bytes | None]:
         """Return what is to be written: minutes with what is new in them, old ones in the sum of their folder."""
         blobs: dict[tuple[str, int], bytes | None] = {}
         befores: dict[str, Summary] = {}
@@ -249,56 +253,3 @@ class Figures:
     def _read(self, folder: str, minute: int) -> Summary:
         data = self._blobs.get((folder, minute))
         return Summary() if data is None else Summary.decode(data)
-
-
-class _Adding:
-    """New figures under the names that are told apart, which may change while they are added."""
-
-    def __init__(self, known: Summary, models: Names, endpoints: Names, first: int) -> None:
-        self._known = known
-        self._first = first
-        self.models = models
-        self.endpoints = endpoints
-        self.gone_models: list[Key] = []
-        self.gone_endpoints: list[Key] = []
-        self.sum = Summary()
-        self.minutes: dict[int, Summary] = {}
-
-    def add(self, minute: int, new: Summary) -> None:
-        """Add figures to a minute."""
-        into = self.minutes.setdefault(minute, Summary())
-        for key, model in new.models.items():
-            place, gone = self.models.place(key, minute, self._first)
-            if gone is not None:
-                self.gone_models.append(gone)
-                for summary in (self.sum, *self.minutes.values()):
-                    forget_model(summary, gone)
-            mine = self._model(place)
-            counted = anonymous(model) if place == REST else model
-            mine.plus(counted)
-            # With the classes that are told apart of the model ever since, so that all its minutes fit together.
-            into.models.setdefault(place, Model(classes=mine.classes)).plus(counted)
-        for key, durations in new.endpoints.items():
-            place, gone = self.endpoints.place(key, minute, self._first)
-            if gone is not None:
-                self.gone_endpoints.append(gone)
-                for summary in (self.sum, *self.minutes.values()):
-                    forget_endpoint(summary, gone)
-            for summary in (self.sum, into):
-                summary.endpoints.setdefault(place, Histogram()).plus(durations)
-        rest = Summary(indices=new.indices, users=new.users)
-        self.sum.plus(rest)
-        into.plus(rest)
-
-    def forget_in(self, summary: Summary) -> None:
-        """Count with the rest what made room."""
-        for key in self.gone_models:
-            forget_model(summary, key)
-        for key in self.gone_endpoints:
-            forget_endpoint(summary, key)
-
-    def _model(self, key: Key) -> Model:
-        if key not in self.sum.models:
-            known = self._known.models.get(key)
-            self.sum.models[key] = Model(classes=[] if known is None or key == REST else list(known.classes))
-        return self.sum.models[key]

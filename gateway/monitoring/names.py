@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from gateway.summary import OTHER
 from gateway.summary.figures import Key, Model, Summary
 
@@ -33,12 +35,18 @@ class Names:
         copy._seen, copy._beyond = dict(self._seen), self._beyond
         return copy
 
+    def seen(self, keys: Iterable[Key], minute: int) -> None:
+        """Note that those of them that are told apart were seen in a minute."""
+        for key in keys:
+            if key in self._seen:
+                self._seen[key] = max(minute, self._seen[key])
+
     def place(self, key: Key, minute: int, first: int) -> tuple[Key, Key | None]:
         """Return under which name to count what was seen in a minute, and which name had to make room for it."""
         if key == REST:
             return REST, None
         if key in self._seen:
-            self._seen[key] = max(minute, self._seen[key])
+            self.seen([key], minute)
             return key, None
         gone = None
         if len(self._seen) >= self._limit:
