@@ -113,10 +113,10 @@ class Gateway:
         application.include_router(verify.router(self._verification.arrived, self._verification.remove))
         application.include_router(dead_letters.router(self._dead_letters))
         status = self.overview.status
-        self._live = Live(overview.live(status))
+        self._live = Live(overview.live(status, self.figures))
         application.include_router(self._live.router())
         asking = Asking(lambda: self._store)
-        pages = (overview.page(status, asking), system.page(settings, status))
+        pages = (overview.page(status, self.figures, asking), system.page(settings, status))
         application.include_router(Layout().router(pages))
         local = is_loopback(settings.http.host)
         self._application = Access(ingestion.before(application), settings.http.api_keys, loopback=local)

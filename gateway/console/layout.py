@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
@@ -50,7 +50,7 @@ class Page:
     title: str
     filters: Sequence[str] = ()
     """The names of what it can be narrowed to, besides the time."""
-    panels: dict[str, Maker] = field(default_factory=dict)
+    panels: Mapping[str, Maker] = field(default_factory=dict)
     has_range: bool = True
 
 

@@ -141,7 +141,8 @@ function listen() {
     health.textContent = now.troubles.length ? "Needs a look" : "All is well";
     health.title = now.troubles.join("\n");
     for (const each of document.querySelectorAll("[data-live]")) {
-      const value = each.dataset.live.split(".").reduce((part, key) => part?.[key], now);
+      const [group, ...name] = each.dataset.live.split("."); // a name may have dots itself
+      const value = name.length ? now[group]?.[name.join(".")] ?? 0 : now[group];
       if (value !== undefined && value !== null) each.textContent = typeof value === "number" ? format[each.dataset.format || "whole"].format(value) : value;
     }
     document.dispatchEvent(new CustomEvent("now", { detail: now }));
