@@ -18,7 +18,7 @@ from gateway.console import aggregate, dead_letters, export, operations, schemas
 from gateway.console.asking import Asking
 from gateway.console.layout import Layout
 from gateway.console.live import Live
-from gateway.console.pages import overview, system
+from gateway.console.pages import models, overview, system
 from gateway.data_dir import lock_data_dir
 from gateway.errors import GatewayError
 from gateway.kinds import make_registry
@@ -116,7 +116,12 @@ class Gateway:
         self._live = Live(overview.live(status, self.figures))
         application.include_router(self._live.router())
         asking = Asking(lambda: self._store)
-        pages = (overview.page(status, self.figures, asking), system.page(settings, status))
+        pages = (
+            overview.page(status, self.figures, asking),
+            models.page(settings, asking),
+            system.page(settings, status),
+        )
+        application.include_router(models.router(settings, asking))
         application.include_router(Layout().router(pages))
         local = is_loopback(settings.http.host)
         self._application = Access(ingestion.before(application), settings.http.api_keys, loopback=local)

@@ -1,0 +1,242 @@
+"""The page and its panels: what each template is given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import Any
+
+from gateway.console import words
+from gateway.console.asking import Asking
+from gateway.console.layout import Context, Page
+from gateway.console.pages.models import accuracy as right
+from gateway.console.pages.models import table
+from gateway.console.pages.models.predictions import ACCURACY, CONFIDENCE, FAILED, FIELDS, LATENCY, Predictions
+from gateway.console.pages.models.series import Chart, Stretches, pace, second
+from gateway.console.view import View
+from gateway.settings import Settings, Thresholds
+
+SLICES = 7
+MESSAGES = 5
+"""So many examples of a type of error."""
+SHOWN_ROWS = 200
+BARS = 20
+"""Of the histogram of confidences."""
+PERCENTILES = ("P50", "P95", "P99")
+
+
+def page(settings: Settings, asking: Asking) -> Page:
+    """Return the page."""
+    panels = _Panels(settings, Predictions(asking, f"{settings.events.index_prefix}ml-metrics-*"))
+    makers = (
+        panels.figures, panels.table, panels.latency, panels.predictions, panels.confidence, panels.sureness,
+        panels.histogram, panels.buckets, panels.accuracy, panels.correctness, panels.matrix, panels.share,
+        panels.errors, panels.load, panels.memory,
+    )  # fmt: skip
+    return Page("models", "/models", "Models", tuple(FIELDS), {each.__name__: each for each in makers})
+
+
+class _Panels:
+    def __init__(self, settings: Settings, ask: Predictions) -> None:
+        self._enrichment = settings.enrichment
+        self._ask = ask
+
+    def _thresholds(self, view: View) -> Thresholds:
+        return self._enrichment.models.get(view.filters["model"], self._enrichment)
+
+    async def figures(self, view: View) -> Context:
+        ask = self._ask
+        all_of_it, errors, models, choices = await asyncio.gather(
+            ask.together(view), ask.failed(view), ask.by(view, "model_name"), ask.choices(view)
+        )
+        count, secs = all_of_it["count"], view.until - view.since
+        per_secs, unit = pace(count, secs)
+        return {
+            "count": count,
+            "rate": count / secs * per_secs,
+            "unit": unit,
+            "secs": secs,
+            "average": all_of_it[f"avg:{LATENCY}"],
+            "percentiles": {name: all_of_it[f"{name.lower()}:{LATENCY}"] for name in PERCENTILES},
+            "timed": all_of_it[f"count:{LATENCY}"],
+            "errors": errors,
+            "labelled": all_of_it[f"count:{ACCURACY}"],
+            "models": len(models.buckets),
+            "choices": choices,
+        }
+
+    async def table(self, view: View) -> Context:
+        rows, left_out = await table.rows(self._ask, view, SHOWN_ROWS)
+        return {"rows": rows, "left_out": left_out}
+
+    async def latency(self, view: View) -> Context:
+        buckets, stretches = await self._ask.over_time(view), Stretches(view)
+        names = {"average": f"avg:{LATENCY}"} | {name: f"{name.lower()}:{LATENCY}" for name in PERCENTILES}
+        series = [{"name": name, "values": stretches.values(buckets, metric)} for name, metric in names.items()]
+        return _charted(buckets, stretches.chart("line", series, "ms", min=0))
+
+    async def predictions(self, view: View) -> Context:
+        buckets, stretches = await self._ask.over_time(view), Stretches(view)
+        per_secs, unit = pace(sum(each["count"] for each in buckets), view.until - view.since)
+        all_of_it = {second(each["key"]): each["count"] for each in buckets}
+        shown: dict[str, dict[int, int]] = {}
+        if view.filters["model"]:
+            shown[view.filters["model"]] = all_of_it
+        else:
+            found = await self._ask.over_time_by_model(view)
+            counts: defaultdict[str, dict[int, int]] = defaultdict(dict)
+            for each in found.buckets:
+                counts[str(each["by"])][second(each["key"])] = each["count"]
+            shown = dict(sorted(counts.items(), key=lambda item: (-sum(item[1].values()), item[0])))
+            if found.other:
+                rest = {at: n - sum(each.get(at, 0) for each in shown.values()) for at, n in all_of_it.items()}
+                shown["other models"] = {at: max(0, n) for at, n in rest.items()}
+        series = [
+            {"name": name, "values": stretches.rates(each, per_secs)}
+            | ({"color": "soft"} if at >= len(shown) - 1 and name == "other models" else {})
+            for at, (name, each) in enumerate(shown.items())
+        ]
+        return _charted(buckets, stretches.chart("stack", series, unit))
+
+    async def confidence(self, view: View) -> Context:
+        all_of_it = await self._ask.together(view)
+        average, bounds = all_of_it[f"avg:{CONFIDENCE}"], self._thresholds(view).confidence
+        return {
+            "count": all_of_it["count"],
+            "average": average,
+            "told": all_of_it[f"count:{CONFIDENCE}"],
+            "bounds": bounds,
+            "state": "" if average is None else _state(average, bounds.medium, bounds.high),
+        }
+
+    async def sureness(self, view: View) -> Context:
+        buckets, stretches = await self._ask.over_time(view), Stretches(view)
+        values = stretches.values(buckets, f"avg:{CONFIDENCE}")
+        bounds = self._thresholds(view).confidence
+        lines = [
+            {"name": name, "values": [bound] * len(values), "color": color}
+            for name, bound, color in (("high from", bounds.high, "good"), ("medium from", bounds.medium, "warn"))
+        ]
+        series = [{"name": "average", "values": values}, *lines]
+        return _charted(buckets, stretches.chart("line", series, min=0, max=1))
+
+    async def histogram(self, view: View) -> Context:
+        found = await self._ask.by(view, f"{CONFIDENCE}/{1 / BARS:g}")
+        bars = [0] * BARS
+        for each in found.buckets:
+            # 1 itself would have a bar of its own.
+            bars[min(BARS - 1, max(0, round(each["key"] * BARS)))] += each["count"]
+        bounds = self._thresholds(view).confidence
+        chart = {
+            "type": "bar",
+            "labels": [f"{at / BARS:.2f} – {(at + 1) / BARS:.2f}" for at in range(BARS)],
+            "series": [{"name": "predictions", "values": bars}],
+            "colors": [_state((at + 0.5) / BARS, bounds.medium, bounds.high) for at in range(BARS)],
+        }
+        return {"count": found.total, "chart": chart if any(bars) else None}
+
+    async def buckets(self, view: View) -> Context:
+        found = await self._ask.by(view, "latency_category")
+        counts = {str(each["key"]): each["count"] for each in found.buckets}
+        bounds, told = self._thresholds(view).latency, words.milliseconds
+        names = {
+            "fast": (f"below {told(bounds.fast)}", "good"),
+            "normal": (f"{told(bounds.fast)} to {told(bounds.normal)}", ""),
+            "slow": (f"{told(bounds.normal)} to {told(bounds.slow)}", "warn"),
+            "very_slow": (f"{told(bounds.slow)} and more", "bad"),
+        }
+        names |= {name: ("", "") for name in counts if name not in names}
+        timed = sum(counts.values())
+        rows = [
+            {"name": name, "words": text, "state": state, "count": counts.get(name, 0), "share": counts.get(name, 0) / timed}
+            for name, (text, state) in names.items()
+            if timed
+        ]
+        own = sorted(name for name, each in self._enrichment.models.items() if each.latency != self._enrichment.latency)
+        return {
+            "count": found.total,
+            "rows": rows,
+            "untimed": found.missing,
+            "own": [] if view.filters["model"] else own,
+        }
+
+    async def accuracy(self, view: View) -> Context:
+        all_of_it = await self._ask.together(view)
+        labelled, share = all_of_it[f"count:{ACCURACY}"], all_of_it[f"avg:{ACCURACY}"]
+        return {
+            "count": all_of_it["count"],
+            "labelled": labelled,
+            "share": share,
+            "interval": right.interval(share, labelled),
+        }
+
+    async def correctness(self, view: View) -> Context:
+        buckets, stretches = await self._ask.over_time(view), Stretches(view)
+        ends = [right.interval(each[f"avg:{ACCURACY}"], each[f"count:{ACCURACY}"]) or (None, None) for each in buckets]
+        buckets = [{**each, "low": low, "high": high} for each, (low, high) in zip(buckets, ends, strict=True)]
+        series: list[dict[str, Any]] = [
+            {"name": "accuracy", "values": stretches.values(buckets, f"avg:{ACCURACY}")},
+            {"name": "at least", "values": stretches.values(buckets, "low"), "color": "soft"},
+            {"name": "at most", "values": stretches.values(buckets, "high"), "color": "soft"},
+        ]
+        return _charted(buckets, stretches.chart("line", series, "%", min=0, max=1))
+
+    async def matrix(self, view: View) -> Context:
+        if not view.filters["model"]:
+            models = await self._ask.by(view, "model_name")
+            return {"chosen": False, "models": [str(each["key"]) for each in models.buckets[:SLICES]], "matrix": None}
+        found = await self._ask.by(view, "prediction_class", "true_label")
+        return {"chosen": True, "count": found.total, "matrix": right.matrix(found.buckets), "rarer": found.other}
+
+    async def share(self, view: View) -> Context:
+        field = "model_version" if view.filters["model"] else "model_name"
+        found = await self._ask.by(view, field)
+        parts = [(str(each["key"]), each["count"], None) for each in found.buckets[:SLICES]]
+        rest = found.total - found.missing - sum(count for _, count, _ in parts)
+        parts += [(name, count, "soft") for name, count in (("others", rest), ("without version", found.missing)) if count]
+        chart = {
+            "type": "pie",
+            "labels": [f"{name} · {words.share(count / found.total)}" for name, count, _ in parts],
+            "series": [{"name": "predictions", "values": [count for _, count, _ in parts]}],
+            "colors": [color or at for at, (_, _, color) in enumerate(parts)],
+        }
+        return {"chart": chart if found.total else None}
+
+    async def errors(self, view: View) -> Context:
+        types, messages, all_of_it = await asyncio.gather(
+            self._ask.by(view, "error_type", where=(FAILED,)),
+            self._ask.by(view, "error_type", "error_message", where=(FAILED,), limit=500),
+            self._ask.together(view),
+        )
+        examples: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+        for each in messages.buckets:
+            kind, message = each["key"]
+            if message is not None and len(examples[str(kind)]) < MESSAGES:
+                examples[str(kind)].append((str(message), each["count"]))
+        rows = [(str(each["key"]), each["count"], examples[str(each["key"])]) for each in types.buckets]
+        return {
+            "count": all_of_it["count"],
+            "total": types.total,
+            "rows": rows + ([("no type", types.missing, [])] if types.missing else []),
+        }
+
+    async def load(self, view: View) -> Context:
+        buckets, stretches = await self._ask.over_time(view), Stretches(view)
+        names = {"CPU": "avg:cpu_usage", "GPU": "avg:gpu_usage"}
+        series = [{"name": name, "values": stretches.values(buckets, each, 0.01)} for name, each in names.items()]
+        return _charted(buckets, stretches.chart("line", series, "%", min=0))
+
+    async def memory(self, view: View) -> Context:
+        buckets, stretches = await self._ask.over_time(view), Stretches(view)
+        series = [{"name": "memory", "values": stretches.values(buckets, "avg:memory_usage_mb"), "color": 3}]
+        return _charted(buckets, stretches.chart("line", series, "MB", min=0))
+
+
+def _charted(buckets: list[dict[str, Any]], chart: Chart) -> Context:
+    """Return the chart, None for one without any value in its first series, and whether there are predictions."""
+    told = any(value is not None for series in chart["series"] for value in series["values"] if "color" not in series)
+    return {"count": sum(each["count"] for each in buckets), "chart": chart if told and buckets else None}
+
+
+def _state(value: float, medium: float, high: float) -> str:
+    return "good" if value >= high else "warn" if value >= medium else "bad"

@@ -1,0 +1,74 @@
+"""What the page asks the store about predictions; what several panels need is one question, asked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gateway.console.asking import Asking
+from gateway.console.view import View
+from gateway.store.aggregation import MAX_KEYS, Aggregation, Question
+from gateway.store.query import Query
+
+FIELDS = {"model": "model_name", "version": "model_version", "environment": "environment", "region": "region"}
+"""The field of each filter of the page."""
+LATENCY, CONFIDENCE, ACCURACY = "inference_time_ms", "prediction_confidence", "prediction_accuracy"
+FAILED = ("error", "true")
+LARGEST = 6
+"""So many models have a line of their own."""
+_LATENCIES = tuple(f"{function}:{LATENCY}" for function in ("avg", "p50", "p95", "p99"))
+_QUALITY = (f"avg:{CONFIDENCE}", f"avg:{ACCURACY}", f"count:{ACCURACY}")
+_LOAD = ("avg:cpu_usage", "avg:gpu_usage", "avg:memory_usage_mb")
+
+Bucket = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Asks about the predictions of a view. All raise `QueryError` or `StoreUnavailable`."""
+
+    asking: Asking
+    index: str
+    """Pattern of their indices."""
+
+    def query(self, view: View, *more: tuple[str, str]) -> Query:
+        """Return which predictions: those of the view, of which also each field of ``more`` has its value."""
+        query = view.query(self.index, FIELDS)
+        return replace(query, where=(*query.where, *more))
+
+    async def together(self, view: View) -> Bucket:
+        """Return count, latencies, confidence and accuracy of all of them, and how many tell each."""
+        metrics = (*_LATENCIES, f"count:{LATENCY}", *_QUALITY, f"count:{CONFIDENCE}")
+        return (await self._ask(Question(self.query(view), metrics=metrics))).buckets[0]
+
+    async def failed(self, view: View) -> int:
+        """Return how many of them are errors."""
+        return (await self._ask(Question(self.query(view, FAILED)))).total
+
+    async def over_time(self, view: View) -> list[Bucket]:
+        """Return count and averages of each stretch of time that has any."""
+        metrics = (*_LATENCIES, *_QUALITY, *_LOAD)
+        return (await self._ask(Question(self.query(view), interval=view.interval, metrics=metrics))).buckets
+
+    async def over_time_by_model(self, view: View) -> Aggregation:
+        """Return the counts of the largest models in each stretch of time."""
+        return await self.by(view, "model_name", interval=view.interval, limit=LARGEST)
+
+    async def by(self, view: View, *fields: str, where: tuple[tuple[str, str], ...] = (), **more: Any) -> Aggregation:
+        """Return a bucket for each value of a field, or combination of several; ``more`` is for `Question`."""
+        return await self._ask(Question(self.query(view, *where), fields, **{"limit": MAX_KEYS, **more}))
+
+    async def choices(self, view: View) -> dict[str, list[str]]:
+        """Return the values that each filter can have: of the others those of the chosen model."""
+        models = await self.by(replace(view, filters={}), "model_name")
+        of_model = replace(view, filters={"model": view.filters["model"]})
+        others = await self.by(of_model, *(FIELDS[name] for name in ("version", "environment", "region")))
+        found = [{str(value) for value in column} for column in zip(*(each["key"] for each in others.buckets), strict=True)]
+        rest = found or [set()] * 3
+        names = {"model": {str(each["key"]) for each in models.buckets}} | dict(
+            zip(("version", "environment", "region"), rest, strict=True)
+        )
+        return {name: sorted(values - {"None"}) for name, values in names.items()}
+
+    async def _ask(self, question: Question) -> Aggregation:
+        return await self.asking.aggregate(question)
