@@ -49,7 +49,9 @@ const charts = (() => {
     };
   }
 
-  function options(spec) {
+  const NARROW = 420; // pixels: a pie has no room for its names beside it
+
+  function options(spec, width) {
     const pie = spec.type === "pie", lying = spec.type === "bars", ink = style("--soft-ink"), rule = style("--line");
     const amount = {
       beginAtZero: spec.min === undefined && spec.type !== "line" && spec.type !== "points" ? true : spec.min === 0 || spec.type !== "points",
@@ -68,7 +70,7 @@ const charts = (() => {
       interaction: pie ? {} : { mode: "index", intersect: false, axis: lying ? "y" : "x" },
       scales: pie ? {} : lying ? { x: amount, y: names } : { x: names, y: amount },
       plugins: {
-        legend: { display: pie || spec.series.length > 1, position: pie && !small.matches ? "right" : "bottom", labels: { color: style("--ink"), boxWidth: 12, boxHeight: 12 } },
+        legend: { display: pie || spec.series.length > 1, position: pie && width > NARROW ? "right" : "bottom", labels: { color: style("--ink"), boxWidth: 12, boxHeight: 12 } },
         tooltip: { callbacks: { label: (item) => ` ${pie ? item.label : item.dataset.label}: ${figure(pie ? item.parsed : lying ? item.parsed.x : item.parsed.y, spec.unit)}` } },
       },
     };
@@ -82,12 +84,12 @@ const charts = (() => {
     const known = drawn.get(canvas);
     if (known && known.config.type === KINDS[spec.type]) {
       known.data = data;
-      known.options = options(spec);
+      known.options = options(spec, canvas.parentElement.clientWidth);
       known.update("none");
       return;
     }
     drop(canvas);
-    drawn.set(canvas, new Chart(canvas, { type: KINDS[spec.type], data, options: options(spec) }));
+    drawn.set(canvas, new Chart(canvas, { type: KINDS[spec.type], data, options: options(spec, canvas.parentElement.clientWidth) }));
   }
 
   function drop(canvas) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import defaultdict
 from typing import Any
 
@@ -112,13 +113,15 @@ class _Panels:
     async def sureness(self, view: View) -> Context:
         buckets, stretches = await self._ask.over_time(view), Stretches(view)
         values = stretches.values(buckets, f"avg:{CONFIDENCE}")
+        if all(value is None for value in values):
+            return {"count": sum(each["count"] for each in buckets), "chart": None}
         bounds = self._thresholds(view).confidence
         lines = [
             {"name": name, "values": [bound] * len(values), "color": color}
             for name, bound, color in (("high from", bounds.high, "good"), ("medium from", bounds.medium, "warn"))
         ]
         series = [{"name": "average", "values": values}, *lines]
-        return _charted(buckets, stretches.chart("line", series, min=0, max=1))
+        return _charted(buckets, stretches.chart("line", series, min=_floor(values, [bounds.medium]), max=1))
 
     async def histogram(self, view: View) -> Context:
         found = await self._ask.by(view, f"{CONFIDENCE}/{1 / BARS:g}")
@@ -174,12 +177,13 @@ class _Panels:
         buckets, stretches = await self._ask.over_time(view), Stretches(view)
         ends = [right.interval(each[f"avg:{ACCURACY}"], each[f"count:{ACCURACY}"]) or (None, None) for each in buckets]
         buckets = [{**each, "low": low, "high": high} for each, (low, high) in zip(buckets, ends, strict=True)]
+        low, high = stretches.values(buckets, "low"), stretches.values(buckets, "high")
         series: list[dict[str, Any]] = [
             {"name": "accuracy", "values": stretches.values(buckets, f"avg:{ACCURACY}")},
-            {"name": "at least", "values": stretches.values(buckets, "low"), "color": "soft"},
-            {"name": "at most", "values": stretches.values(buckets, "high"), "color": "soft"},
+            {"name": "at least", "values": low, "color": "soft"},
+            {"name": "at most", "values": high, "color": "soft"},
         ]
-        return _charted(buckets, stretches.chart("line", series, "%", min=0, max=1))
+        return _charted(buckets, stretches.chart("line", series, "%", min=_floor(low), max=1))
 
     async def matrix(self, view: View) -> Context:
         if not view.filters["model"]:
@@ -233,9 +237,15 @@ class _Panels:
 
 
 def _charted(buckets: list[dict[str, Any]], chart: Chart) -> Context:
-    """Return the chart, None for one without any value in its first series, and whether there are predictions."""
-    told = any(value is not None for series in chart["series"] for value in series["values"] if "color" not in series)
-    return {"count": sum(each["count"] for each in buckets), "chart": chart if told and buckets else None}
+    """Return the chart, None for one without any value, and how many predictions there are."""
+    told = bool(buckets) and any(value is not None for each in chart["series"] for value in each["values"])
+    return {"count": sum(each["count"] for each in buckets), "chart": chart if told else None}
+
+
+def _floor(*series: list[float | None]) -> float:
+    """Return where the axis of shares begins: a tenth somewhat below the lowest, so that small changes are seen."""
+    lowest = min((value for each in series for value in each if value is not None), default=0.0)
+    return max(0.0, math.floor(lowest * 10 - 0.5) / 10)
 
 
 def _state(value: float, medium: float, high: float) -> str:
