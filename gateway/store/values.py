@@ -112,5 +112,4 @@ def _short(text: str, characters: int) -> str:
 
 
 def _is_there(value: dict[str, str]) -> str:
-    texts = ", ".join(f"({text})::VARCHAR" for text in value.values())
-    return f"coalesce({texts}) IS NOT NULL"
+    return "(" + " OR ".join(f"({text}) IS NOT NULL" for text in value.values()) + ")"
