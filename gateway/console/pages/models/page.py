@@ -48,7 +48,7 @@ class _Panels:
     async def figures(self, view: View) -> Context:
         ask = self._ask
         all_of_it, errors, models, choices = await asyncio.gather(
-            ask.together(view), ask.failed(view), ask.by(view, "model_name"), ask.choices(view)
+            ask.together(view), ask.count(view, FAILED), ask.by(view, "model_name"), ask.choices(view)
         )
         count, secs = all_of_it["count"], view.until - view.since
         per_secs, unit = pace(count, secs)
@@ -151,7 +151,13 @@ class _Panels:
         names |= {name: ("", "") for name in counts if name not in names}
         timed = sum(counts.values())
         rows = [
-            {"name": name, "words": text, "state": state, "count": counts.get(name, 0), "share": counts.get(name, 0) / timed}
+            {
+                "name": name,
+                "words": text,
+                "state": state,
+                "count": counts.get(name, 0),
+                "share": counts.get(name, 0) / timed,
+            }
             for name, (text, state) in names.items()
             if timed
         ]
@@ -197,7 +203,9 @@ class _Panels:
         found = await self._ask.by(view, field)
         parts = [(str(each["key"]), each["count"], None) for each in found.buckets[:SLICES]]
         rest = found.total - found.missing - sum(count for _, count, _ in parts)
-        parts += [(name, count, "soft") for name, count in (("others", rest), ("without version", found.missing)) if count]
+        parts += [
+            (name, count, "soft") for name, count in (("others", rest), ("without version", found.missing)) if count
+        ]
         chart = {
             "type": "pie",
             "labels": [f"{name} · {words.share(count / found.total)}" for name, count, _ in parts],
@@ -207,27 +215,32 @@ class _Panels:
         return {"chart": chart if found.total else None}
 
     async def errors(self, view: View) -> Context:
-        types, messages, all_of_it = await asyncio.gather(
+        types, messages, count = await asyncio.gather(
             self._ask.by(view, "error_type", where=(FAILED,)),
             self._ask.by(view, "error_type", "error_message", where=(FAILED,), limit=500),
-            self._ask.together(view),
+            self._ask.count(view),
         )
         examples: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
         for each in messages.buckets:
             kind, message = each["key"]
             if message is not None and len(examples[str(kind)]) < MESSAGES:
                 examples[str(kind)].append((str(message), each["count"]))
-        rows = [(str(each["key"]), each["count"], examples[str(each["key"])]) for each in types.buckets]
-        return {
-            "count": all_of_it["count"],
-            "total": types.total,
-            "rows": rows + ([("no type", types.missing, [])] if types.missing else []),
-        }
+        kinds = [str(each["key"]) for each in types.buckets]
+        rows = [
+            (kind, each["count"], examples[kind], self._ask.events(view, FAILED, ("error_type", kind)))
+            for kind, each in zip(kinds, types.buckets, strict=True)
+        ]
+        return {"count": count, "total": types.total, "rows": rows}
 
     async def load(self, view: View) -> Context:
         buckets, stretches = await self._ask.over_time(view), Stretches(view)
         names = {"CPU": "avg:cpu_usage", "GPU": "avg:gpu_usage"}
-        series = [{"name": name, "values": stretches.values(buckets, each, 0.01)} for name, each in names.items()]
+        told = {name: stretches.values(buckets, each, 0.01) for name, each in names.items()}
+        series = [
+            {"name": name, "values": values}
+            for name, values in told.items()
+            if any(value is not None for value in values)
+        ]
         return _charted(buckets, stretches.chart("line", series, "%", min=0))
 
     async def memory(self, view: View) -> Context:
@@ -245,7 +258,7 @@ def _charted(buckets: list[dict[str, Any]], chart: Chart) -> Context:
 def _floor(*series: list[float | None]) -> float:
     """Return where the axis of shares begins: a tenth somewhat below the lowest, so that small changes are seen."""
     lowest = min((value for each in series for value in each if value is not None), default=0.0)
-    return max(0.0, math.floor(lowest * 10 - 0.5) / 10)
+    return math.floor(lowest * 10 - 0.5) / 10 if lowest >= 0.5 else 0.0
 
 
 def _state(value: float, medium: float, high: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlencode
 
 from gateway.console.asking import Asking
 from gateway.console.view import View
@@ -36,14 +37,21 @@ class Predictions:
         query = view.query(self.index, FIELDS)
         return replace(query, where=(*query.where, *more))
 
+    def events(self, view: View, *more: tuple[str, str]) -> str:
+        """Return the address of the events themselves."""
+        query = self.query(view, *more)
+        where = [("where", f"{field}:{value}") for field, value in query.where]
+        chosen = [("index", query.index), ("from", query.since), ("to", query.until), *where]
+        return f"/v1/search?{urlencode(chosen)}"
+
     async def together(self, view: View) -> Bucket:
         """Return count, latencies, confidence and accuracy of all of them, and how many tell each."""
         metrics = (*_LATENCIES, f"count:{LATENCY}", *_QUALITY, f"count:{CONFIDENCE}")
         return (await self._ask(Question(self.query(view), metrics=metrics))).buckets[0]
 
-    async def failed(self, view: View) -> int:
-        """Return how many of them are errors."""
-        return (await self._ask(Question(self.query(view, FAILED)))).total
+    async def count(self, view: View, *more: tuple[str, str]) -> int:
+        """Return how many there are, as `query` takes them."""
+        return (await self._ask(Question(self.query(view, *more)))).total
 
     async def over_time(self, view: View) -> list[Bucket]:
         """Return count and averages of each stretch of time that has any."""
@@ -62,13 +70,12 @@ class Predictions:
         """Return the values that each filter can have: of the others those of the chosen model."""
         models = await self.by(replace(view, filters={}), "model_name")
         of_model = replace(view, filters={"model": view.filters["model"]})
-        others = await self.by(of_model, *(FIELDS[name] for name in ("version", "environment", "region")))
-        found = [{str(value) for value in column} for column in zip(*(each["key"] for each in others.buckets), strict=True)]
-        rest = found or [set()] * 3
-        names = {"model": {str(each["key"]) for each in models.buckets}} | dict(
-            zip(("version", "environment", "region"), rest, strict=True)
-        )
-        return {name: sorted(values - {"None"}) for name, values in names.items()}
+        others_of_model = ("version", "environment", "region")
+        others = await self.by(of_model, *(FIELDS[name] for name in others_of_model))
+        found = {"model": {each["key"] for each in models.buckets}}
+        for at, name in enumerate(others_of_model):
+            found[name] = {each["key"][at] for each in others.buckets}
+        return {name: sorted(str(value) for value in values if value is not None) for name, values in found.items()}
 
     async def _ask(self, question: Question) -> Aggregation:
         return await self.asking.aggregate(question)

@@ -20,7 +20,8 @@ class Stretches:
     def __init__(self, view: View) -> None:
         """Cut the view into as many as its charts have points."""
         self._view, self._step = view, view.step_secs
-        first = math.floor(view.since / self._step) * self._step
+        # Of the first one the view may have seen so little that its figures would jump.
+        first = math.ceil(view.since / self._step - 0.5) * self._step
         self.begins = range(first, math.ceil(view.until), self._step)
 
     def chart(self, kind: str, series: Iterable[Mapping[str, Any]], unit: str = "", **more: Any) -> Chart:
