@@ -19,7 +19,7 @@ from gateway.settings import Settings, Thresholds
 
 SLICES = 7
 MESSAGES = 5
-"""So many examples of a type of error."""
+"""So many examples of a type of error, those that came last."""
 SHOWN_ROWS = 200
 BARS = 20
 """Of the histogram of confidences."""
@@ -116,11 +116,11 @@ class _Panels:
         if all(value is None for value in values):
             return {"count": sum(each["count"] for each in buckets), "chart": None}
         bounds = self._thresholds(view).confidence
-        lines = [
-            {"name": name, "values": [bound] * len(values), "color": color}
-            for name, bound, color in (("high from", bounds.high, "good"), ("medium from", bounds.medium, "warn"))
+        series: list[dict[str, Any]] = [
+            {"name": "average", "values": values},
+            {"name": "high from", "values": [bounds.high] * len(values), "color": "good"},
+            {"name": "medium from", "values": [bounds.medium] * len(values), "color": "warn"},
         ]
-        series = [{"name": "average", "values": values}, *lines]
         return _charted(buckets, stretches.chart("line", series, min=_floor(values, [bounds.medium]), max=1))
 
     async def histogram(self, view: View) -> Context:
@@ -201,7 +201,8 @@ class _Panels:
     async def share(self, view: View) -> Context:
         field = "model_version" if view.filters["model"] else "model_name"
         found = await self._ask.by(view, field)
-        parts = [(str(each["key"]), each["count"], None) for each in found.buckets[:SLICES]]
+        parts: list[tuple[str, int, str | None]] = []
+        parts += [(str(each["key"]), each["count"], None) for each in found.buckets[:SLICES]]
         rest = found.total - found.missing - sum(count for _, count, _ in parts)
         parts += [
             (name, count, "soft") for name, count in (("others", rest), ("without version", found.missing)) if count
@@ -215,19 +216,17 @@ class _Panels:
         return {"chart": chart if found.total else None}
 
     async def errors(self, view: View) -> Context:
-        types, messages, count = await asyncio.gather(
-            self._ask.by(view, "error_type", where=(FAILED,)),
-            self._ask.by(view, "error_type", "error_message", where=(FAILED,), limit=500),
-            self._ask.count(view),
+        types, latest, count = await asyncio.gather(
+            self._ask.by(view, "error_type", where=(FAILED,)), self._ask.latest_failed(view), self._ask.count(view)
         )
-        examples: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
-        for each in messages.buckets:
-            kind, message = each["key"]
-            if message is not None and len(examples[str(kind)]) < MESSAGES:
-                examples[str(kind)].append((str(message), each["count"]))
+        examples: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        for each in latest:  # of each message the time at which it came last
+            told = examples[str(each.get("error_type"))]
+            if each.get("error_message") and len(told) < MESSAGES:
+                told.setdefault(str(each["error_message"]), each["@timestamp"])
         kinds = [str(each["key"]) for each in types.buckets]
         rows = [
-            (kind, each["count"], examples[kind], self._ask.events(view, FAILED, ("error_type", kind)))
+            (kind, each["count"], [*examples[kind].items()], self._ask.events(view, FAILED, ("error_type", kind)))
             for kind, each in zip(kinds, types.buckets, strict=True)
         ]
         return {"count": count, "total": types.total, "rows": rows}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
@@ -15,6 +16,7 @@ FIELDS = {"model": "model_name", "version": "model_version", "environment": "env
 """The field of each filter of the page."""
 LATENCY, CONFIDENCE, ACCURACY = "inference_time_ms", "prediction_confidence", "prediction_accuracy"
 FAILED = ("error", "true")
+LATEST_FAILED = 100
 LARGEST = 6
 """So many models have a line of their own."""
 _LATENCIES = tuple(f"{function}:{LATENCY}" for function in ("avg", "p50", "p95", "p99"))
@@ -68,14 +70,19 @@ class Predictions:
 
     async def choices(self, view: View) -> dict[str, list[str]]:
         """Return the values that each filter can have: of the others those of the chosen model."""
-        models = await self.by(replace(view, filters={}), "model_name")
-        of_model = replace(view, filters={"model": view.filters["model"]})
-        others_of_model = ("version", "environment", "region")
-        others = await self.by(of_model, *(FIELDS[name] for name in others_of_model))
-        found = {"model": {each["key"] for each in models.buckets}}
-        for at, name in enumerate(others_of_model):
-            found[name] = {each["key"][at] for each in others.buckets}
-        return {name: sorted(str(value) for value in values if value is not None) for name, values in found.items()}
+        everything, of_model = replace(view, filters={}), replace(view, filters={"model": view.filters["model"]})
+        found = await asyncio.gather(
+            *(self.by(everything if name == "model" else of_model, field) for name, field in FIELDS.items())
+        )
+        return {
+            name: sorted(str(each["key"]) for each in values.buckets if each["key"] != "")
+            for name, values in zip(FIELDS, found, strict=True)
+        }
+
+    async def latest_failed(self, view: View) -> list[dict[str, Any]]:
+        """Return the errors that came last, newest first."""
+        query = replace(self.query(view, FAILED), limit=LATEST_FAILED)
+        return [each["_source"] for each in (await self.asking.search(query)).hits]
 
     async def _ask(self, question: Question) -> Aggregation:
         return await self.asking.aggregate(question)

@@ -58,12 +58,12 @@ async def rows(ask: Predictions, looked_at: View, limit: int) -> tuple[list[Row]
     errors = {tuple(each["key"]): each["count"] for each in failed.buckets}
     made = []
     for each in found.buckets:
-        names = [None if name is None else str(name) for name in each["key"]]
+        model, version, environment = (None if name is None else str(name) for name in each["key"])
         average, p95, confidence, share, labelled = (each[metric] for metric in _METRICS)
         among = interval(share, labelled)
         failures = errors.get(tuple(each["key"]), 0)
-        row = Row(names[0] or "", *names[1:], each["count"], average, p95, confidence, share, among, labelled, failures)
-        made.append(row)
+        figures = (average, p95, confidence, share, among, labelled, failures)
+        made.append(Row(model or "", version, environment, each["count"], *figures))
     return made, found.other + found.missing
 
 
