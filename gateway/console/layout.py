@@ -6,6 +6,7 @@ A page comes at once, with an empty panel of fixed height for each of its questi
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import DictLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 
 import gateway
 from gateway.console import words
@@ -59,12 +60,16 @@ class Layout:
 
     def __init__(self) -> None:
         self._templates = Environment(
-            loader=PackageLoader("gateway.console", "templates"),
             autoescape=select_autoescape(default=True),
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
+            auto_reload=False,
         )
+        packed = PackageLoader("gateway.console", "templates")
+        # Read now: nobody waits for the disk later.
+        texts = {name: packed.get_source(self._templates, name)[0] for name in packed.list_templates()}
+        self._templates.loader = DictLoader(texts)
         self._templates.filters.update(words.FILTERS)
         self._templates.globals.update(version=gateway.__version__, RANGES=RANGES)
         self._templates.policies["json.dumps_function"] = lambda value, **_: orjson.dumps(value).decode()
@@ -109,7 +114,7 @@ class Layout:
 
     def _add(self, routes: APIRouter, page: Page) -> None:
         @routes.get(page.path)
-        async def shell(request: Request) -> Response:
+        def shell(request: Request) -> Response:
             return self.page(request, page)
 
         @routes.get(f"/console/{page.name}/{{panel}}")
@@ -124,7 +129,9 @@ class Layout:
                 return self._message(str(error), 400)
             except GatewayError as error:
                 return self._message(str(error), 503)
-            text = self.render(f"{page.name}/{panel}.html", **context, view=looked_at, page=page)
+            # In a thread: a long table takes some milliseconds, and its template is compiled first.
+            name = f"{page.name}/{panel}.html"
+            text = await asyncio.to_thread(self.render, name, **context, view=looked_at, page=page)
             spent = round((time.monotonic() - began) * 1000)
             return Response(
                 text, 200, {**_HEADERS, "cache-control": "no-store", "server-timing": f"panel;dur={spent}"}, "text/html"

@@ -53,7 +53,7 @@ def second(key: str) -> int:
 
 def pace(count: float, secs: float) -> tuple[float, str]:
     """Return the seconds, and their name in a unit, in which so many come that one can count them."""
-    for per_secs, name in ((1, "/s"), (60, "/min")):
+    for per_secs, name in ((1, "/s"), (60, "/min"), (3600, "/h")):
         if count / secs * per_secs >= 1:
             return per_secs, name
-    return 3600, "/h"
+    return 86_400, "/d"
