@@ -18,7 +18,7 @@ from gateway.console import aggregate, dead_letters, export, operations, schemas
 from gateway.console.asking import Asking
 from gateway.console.layout import Layout
 from gateway.console.live import Live
-from gateway.console.pages import models, overview, system
+from gateway.console.pages import models, overview, quality, system, training
 from gateway.data_dir import lock_data_dir
 from gateway.errors import GatewayError
 from gateway.kinds import make_registry
@@ -116,9 +116,12 @@ class Gateway:
         self._live = Live(overview.live(status, self.figures))
         application.include_router(self._live.router())
         asking = Asking(lambda: self._store)
+        prefix = settings.events.index_prefix
         pages = (
             overview.page(status, self.figures, asking),
             models.page(settings, asking),
+            training.page(asking, prefix),
+            quality.page(asking, prefix),
             system.page(settings, status),
         )
         application.include_router(models.router(settings, asking))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
 
 from gateway.store.aggregation import Aggregation, Question
@@ -25,7 +25,7 @@ class Asking:
     def __init__(self, store: Callable[[], Store | None]) -> None:
         """``store`` gives what is asked, None while it is being opened."""
         self._store = store
-        self._answers: dict[Query | Question, tuple[asyncio.Task[Any], list[float]]] = {}
+        self._answers: dict[Hashable, tuple[asyncio.Task[Any], list[float]]] = {}
 
     async def search(self, query: Query) -> Hits:
         """Return a page of documents; raise `QueryError` or `StoreUnavailable`."""
@@ -35,16 +35,19 @@ class Asking:
         """Count and measure; raise `QueryError` or `StoreUnavailable`."""
         return await self._ask(question, lambda store: store.aggregate(question))
 
-    async def _ask(self, what: Query | Question, ask: Callable[[Store], Awaitable[T]]) -> T:
+    async def made(self, name: Hashable, make: Callable[[Store], Awaitable[T]]) -> T:
+        """Return what ``make`` makes of several answers; kept under ``name``, which says all that it depends on."""
+        return await self._ask(name, make)
+
+    async def _ask(self, what: Hashable, ask: Callable[[Store], Awaitable[T]]) -> T:
         now = time.monotonic()
-        if what in self._answers and self._answers[what][1][0] <= now:
-            del self._answers[what]
+        # What is no longer fresh is never asked for again, since time goes on; and it may be large.
+        self._answers = {key: each for key, each in self._answers.items() if each[1][0] > now}
         if what not in self._answers:
             store = self._store()
             if store is None:
                 raise StoreUnavailable("The store is being opened: this fills itself in a moment.")
             if len(self._answers) >= MAX_ANSWERS:
-                self._answers = {key: each for key, each in self._answers.items() if each[1][0] > now}
                 self._answers.pop(next(iter(self._answers), what), None)
             until = [float("inf")]  # as long as it is not there, all wait for the one
             self._answers[what] = asyncio.create_task(self._timed(ask(store), until)), until

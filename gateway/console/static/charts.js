@@ -5,6 +5,8 @@
 //    "labels": [...],                      names, or milliseconds since 1970 where "time" is true
 //    "series": [{"name", "values": [...], "color"?: "good" | "warn" | "bad" | "soft" | a number from 0 to 7}],
 //    "time"?: true, "from"?, "to"?,        the ends of the time axis
+//    "joined"?: true,                      values come now and then: each is a dot, joined with the next of its series
+//    "names"?: [...],                      what the values of each label are about, for who points at them
 //    "unit"?: "ms" | "s" | "%" | "/s" | "MB" | ..., "min"?, "max"?}
 "use strict";
 
@@ -40,11 +42,11 @@ const charts = (() => {
       backgroundColor: each ? series.values.map((_, i) => color({ color: spec.colors?.[i] }, i)) : spec.type === "line" || spec.type === "points" ? line : spec.type === "bar" || spec.type === "bars" ? line : soft(line),
       borderWidth: spec.type === "bar" || spec.type === "bars" ? 0 : 1.5,
       fill: spec.type === "area" ? "origin" : spec.type === "stack" ? (at ? "-1" : "origin") : false,
-      pointRadius: spec.type === "points" ? 4 : spec.labels.length < 3 ? 2 : 0,
+      pointRadius: spec.type === "points" ? 4 : spec.joined ? 2.5 : spec.labels.length < 3 ? 2 : 0,
       pointHitRadius: 8,
-      showLine: spec.type !== "points",
-      tension: 0.2,
-      spanGaps: false,
+      showLine: spec.type !== "points" || !!spec.joined,
+      tension: spec.joined ? 0 : 0.2,
+      spanGaps: !!spec.joined,
       maxBarThickness: 48,
     };
   }
@@ -71,7 +73,7 @@ const charts = (() => {
       scales: pie ? {} : lying ? { x: amount, y: names } : { x: names, y: amount },
       plugins: {
         legend: { display: pie || spec.series.length > 1, position: pie && width > NARROW ? "right" : "bottom", labels: { color: style("--ink"), boxWidth: 12, boxHeight: 12 } },
-        tooltip: { callbacks: { label: (item) => ` ${pie ? item.label : item.dataset.label}: ${figure(pie ? item.parsed : lying ? item.parsed.x : item.parsed.y, spec.unit)}` } },
+        tooltip: { callbacks: { afterTitle: (items) => (items.length && spec.names?.[items[0].dataIndex]) || undefined, label: (item) => ` ${pie ? item.label : item.dataset.label}: ${figure(pie ? item.parsed : lying ? item.parsed.x : item.parsed.y, spec.unit)}` } },
       },
     };
   }

@@ -1,0 +1,138 @@
+"""Training: runs of pipelines and training jobs, their steps, metrics and errors."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from heapq import nlargest
+
+import orjson
+
+from gateway.console.asking import Asking
+from gateway.console.layout import Context, Maker, Page
+from gateway.console.pages.training import lanes, metrics, reading
+from gateway.console.pages.training.events import RUN
+from gateway.console.pages.training.runs import Run, Step
+from gateway.console.view import View
+
+FILTERS = ("run", "model", "event", "metric")
+MOST_CHOICES = 300
+MOST_ROWS = 100
+
+
+@dataclass
+class Duration:
+    """How long a step took, in milliseconds, in the runs that tell of its end."""
+
+    name: str
+    ended: int = 0
+    failed: int = 0
+    measured: int = 0
+    total: float = 0.0
+    longest: float = 0.0
+    last: float | None = None
+    _last_at: float = 0.0
+
+    @property
+    def average(self) -> float | None:
+        """The average; None where nobody told any duration."""
+        return self.total / self.measured if self.measured else None
+
+    def add(self, step: Step) -> None:
+        """Count a step that ended."""
+        self.ended += 1
+        self.failed += step.outcome == "error"
+        if step.duration_ms is not None and step.end is not None:
+            self.measured += 1
+            self.total += step.duration_ms
+            self.longest = max(self.longest, step.duration_ms)
+            if step.end >= self._last_at:
+                self.last, self._last_at = step.duration_ms, step.end
+
+
+def page(asking: Asking, prefix: str = "") -> Page:
+    """Return the page; ``prefix`` stands before the names of all indices."""
+
+    async def figures(view: View) -> Context:
+        found = await reading.runs(asking, prefix, view)
+        everything = replace(view, filters=dict.fromkeys(FILTERS, ""))
+        whole = found if not any(view.filters.values()) else await reading.runs(asking, prefix, everything)
+        choices = {
+            "run": [run.key for run in whole.runs][:MOST_CHOICES],
+            "model": sorted({name for run in whole.runs for name in run.models}),
+            "event": sorted({name for run in whole.runs for name in run.categories}),
+        }
+        return {
+            "states": Counter(run.state for run in found.runs),
+            "runs": len(found.runs),
+            "events": sum(len(run.events) for run in found.runs),
+            "reports": sum(len(run.reports) for run in found.runs),
+            "choices": choices,
+            "left": found.total - found.read,
+            "read": found.read,
+        }
+
+    async def timeline(view: View) -> Context:
+        found = (await reading.runs(asking, prefix, view)).runs
+        alone = found[0] if len(found) == 1 and view.filters["run"] else None
+        drawn = lanes.by_run(found, view.until) if alone is None else lanes.by_step(alone, view.until)
+        return {"timeline": drawn, "run": alone, "WIDTH": lanes.WIDTH}
+
+    async def over_runs(view: View) -> Context:
+        found = (await reading.runs(asking, prefix, view)).runs
+        names = metrics.names(found)
+        chosen = view.filters["metric"] or next(iter(names), "")
+        spec, older = metrics.over_runs(found, chosen) if chosen in names else (None, 0)
+        return {"names": names, "chosen": chosen, "spec": spec, "older": older}
+
+    async def over_epochs(view: View) -> Context:
+        found = (await reading.runs(asking, prefix, view)).runs
+        run = next((run for run in found if any(each.metrics for each in run.reports)), None)
+        unit, charts = metrics.over_epochs(run) if run is not None else ("", [])
+        return {"run": run, "unit": unit, "charts": charts}
+
+    async def runs(view: View) -> Context:
+        found = (await reading.runs(asking, prefix, view)).runs
+        names = metrics.names(found)
+        shown = [view.filters["metric"]] if view.filters["metric"] else names[:2]
+        return {"runs": found[:MOST_ROWS], "all": len(found), "metrics": [name for name in shown if name in names]}
+
+    async def events(view: View) -> Context:
+        counts: Counter[str] = Counter()
+        for run in (await reading.runs(asking, prefix, view)).runs:
+            counts += run.categories
+        return {"counts": sorted(counts.items(), key=lambda each: (-each[1], each[0]))}
+
+    async def durations(view: View) -> Context:
+        return {"durations": _durations((await reading.runs(asking, prefix, view)).runs)}
+
+    async def errors(view: View) -> Context:
+        found = (await reading.runs(asking, prefix, view)).runs
+        faults = [fault for run in found for fault in run.faults]
+        newest = nlargest(MOST_ROWS, faults, key=lambda fault: fault.at)
+        texts = [fault.hit and orjson.dumps(fault.hit, option=orjson.OPT_INDENT_2).decode() for fault in newest]
+        return {"faults": list(zip(newest, texts, strict=True)), "all": len(faults), "any": bool(found)}
+
+    panels: dict[str, Maker] = {
+        "figures": figures,
+        "timeline": timeline,
+        "metrics": over_runs,
+        "epochs": over_epochs,
+        "runs": runs,
+        "events": events,
+        "durations": durations,
+        "errors": errors,
+    }
+    return Page("training", "/training", "Training", FILTERS, panels)
+
+
+def _durations(runs: Iterable[Run]) -> list[Duration]:
+    """Return how long steps took: the known ones in their order, then others by name, at last whole runs."""
+    found: dict[str, Duration] = {}
+    for run in runs:
+        for step in (*run.steps, *([run.whole] if run.whole else [])):
+            if step.outcome in ("success", "error", "end"):
+                found.setdefault(step.name, Duration(step.name)).add(step)
+    order = {name: place for place, name in enumerate(lanes.STEPS)} | {RUN: len(lanes.STEPS) + 1}
+    return sorted(found.values(), key=lambda each: (order.get(each.name, len(lanes.STEPS)), each.name))
