@@ -24,6 +24,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.2e}" if "e" in text else text
 
 
+def fixed(value: float | None, decimals: int = 3) -> str:
+    """Write a number with so many decimals, for columns that are compared: 0.850."""
+    return ABSENT if value is None else f"{value:,.{decimals}f}"
+
+
 def share(value: float | None, digits: int = 1) -> str:
     """Write 0.934 as 93.4 %."""
     return ABSENT if value is None else f"{value * 100:.{digits}f} %"
@@ -73,5 +78,5 @@ def clock(text: Any) -> str:
 
 
 FILTERS: dict[str, Callable[..., str]] = {
-    each.__name__: each for each in (whole, number, share, milliseconds, duration, size, iso, clock)
+    each.__name__: each for each in (whole, number, fixed, share, milliseconds, duration, size, iso, clock)
 }

@@ -42,7 +42,7 @@ const charts = (() => {
       backgroundColor: each ? series.values.map((_, i) => color({ color: spec.colors?.[i] }, i)) : spec.type === "line" || spec.type === "points" ? line : spec.type === "bar" || spec.type === "bars" ? line : soft(line),
       borderWidth: spec.type === "bar" || spec.type === "bars" ? 0 : 1.5,
       fill: spec.type === "area" ? "origin" : spec.type === "stack" ? (at ? "-1" : "origin") : false,
-      pointRadius: spec.type === "points" ? 4 : spec.joined ? 2.5 : spec.labels.length < 3 ? 2 : 0,
+      pointRadius: spec.type === "points" ? (spec.labels.length > 100 ? 2.5 : 4) : spec.joined ? 2.5 : spec.labels.length < 3 ? 2 : 0,
       pointHitRadius: 8,
       showLine: spec.type !== "points" || !!spec.joined,
       tension: spec.joined ? 0 : 0.2,
@@ -63,7 +63,7 @@ const charts = (() => {
     };
     const names = spec.time
       ? { type: "time", min: spec.from, max: spec.to, grid: { display: false }, border: { color: rule },
-          time: { displayFormats: { second: "HH:mm:ss", minute: "HH:mm", hour: "HH:mm", day: "MMM d" }, tooltipFormat: "MMM d, HH:mm:ss" },
+          time: { displayFormats: { millisecond: "HH:mm:ss", second: "HH:mm:ss", minute: "HH:mm", hour: "HH:mm", day: "MMM d" }, tooltipFormat: "MMM d, HH:mm:ss" },
           ticks: { color: ink, maxRotation: 0, autoSkipPadding: 16 } }
       : { type: "category", stacked: spec.type === "stack", grid: { display: false }, border: { color: rule },
           ticks: { color: ink, maxRotation: lying ? 0 : 50, autoSkip: !lying, callback(value) { const text = String(this.getLabelForValue(value)); return text.length > 24 ? `${text.slice(0, 23)}…` : text; } } };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -75,8 +76,9 @@ def page(asking: Asking, prefix: str = "") -> Page:
 
     async def timeline(view: View) -> Context:
         found = (await reading.runs(asking, prefix, view)).runs
-        alone = found[0] if len(found) == 1 and view.filters["run"] else None
-        drawn = lanes.by_run(found, view.until) if alone is None else lanes.by_step(alone, view.until)
+        alone = found[0] if len(found) == 1 and found[0].events and view.filters["run"] else None
+        now = min(view.until, time.time())
+        drawn = lanes.by_run(found, now) if alone is None else lanes.by_step(alone, now)
         return {"timeline": drawn, "run": alone, "WIDTH": lanes.WIDTH}
 
     async def over_runs(view: View) -> Context:

@@ -73,8 +73,8 @@ def by_run(runs: Sequence[Run], now: float) -> Timeline:
     """Return the timeline of pipeline runs, given newest first."""
     told = [run for run in runs if run.events]
     shown = told[:MOST_LANES]
-    ended = max((run.end - run.begin for run in shown if run.state != "running"), default=0.0)
-    longest = max((_until(run, now) - run.begin for run in shown), default=0.0)
+    ended = max((run.told_until - run.told_since for run in shown if run.state != "running"), default=0.0)
+    longest = max((_until(run, now) - run.told_since for run in shown), default=0.0)
     secs = max(min(longest, ended * _LONGER) if ended else longest, 0.001)
     lanes = []
     for run in shown:
@@ -88,7 +88,7 @@ def by_run(runs: Sequence[Run], now: float) -> Timeline:
 
 def by_step(run: Run, now: float) -> Timeline:
     """Return the timeline of one run, a lane for each of its steps in the order in which they began."""
-    secs = max(_until(run, now) - run.begin, 0.001)
+    secs = max(_until(run, now) - run.told_since, 0.001)
     lanes: dict[str, Lane] = {}
     for step in run.steps:
         state = {"error": "failed", "running": "running"}.get(step.outcome, "finished")
@@ -98,14 +98,14 @@ def by_step(run: Run, now: float) -> Timeline:
     for word in run.words:
         lane = lanes.setdefault(word.category, Lane(word.category, "", "finished", run))
         lane.bars.append(
-            Bar(_x(word.at - run.begin, secs), _LEAST, len(STEPS), "word", _at(word.category, run, word.at))
+            Bar(_x(word.at - run.told_since, secs), _LEAST, len(STEPS), "word", _at(word.category, run, word.at))
         )
         lane.note = lane.bars[-1].text.removeprefix(f"{word.category} ")
     return Timeline(list(lanes.values()), secs, [])
 
 
 def _until(run: Run, now: float) -> float:
-    return now if any(step.outcome == "running" for step in run.steps) else run.end
+    return now if any(step.outcome == "running" for step in run.steps) else run.told_until
 
 
 def _x(secs: float, whole: float) -> float:
@@ -113,11 +113,11 @@ def _x(secs: float, whole: float) -> float:
 
 
 def _bar(run: Run, step: Step, now: float, secs: float) -> Bar:
-    end = step.end if step.end is not None else now if step.outcome == "running" else run.end
-    x = _x(step.begin - run.begin, secs)
-    width = max(_x(end - run.begin, secs) - x, _LEAST)
+    end = step.end if step.end is not None else now if step.outcome == "running" else run.told_until
+    x = _x(step.begin - run.told_since, secs)
+    width = max(_x(end - run.told_since, secs) - x, _LEAST)
     if step.end is None:
-        text = f"{step.name} {OUTCOMES[step.outcome]} since {milliseconds((step.begin - run.begin) * 1e3)}"
+        text = f"{step.name} {OUTCOMES[step.outcome]} since {milliseconds((step.begin - run.told_since) * 1e3)}"
     elif step.duration_ms is None:
         text = f"{step.name} {OUTCOMES[step.outcome]}"
     else:
@@ -127,13 +127,13 @@ def _bar(run: Run, step: Step, now: float, secs: float) -> Bar:
 
 def _marks(run: Run, secs: float) -> list[Bar]:
     return [
-        Bar(_x(word.at - run.begin, secs), _LEAST, len(STEPS), "word", _at(word.category, run, word.at))
+        Bar(_x(word.at - run.told_since, secs), _LEAST, len(STEPS), "word", _at(word.category, run, word.at))
         for word in run.words
     ]
 
 
 def _at(word: str, run: Run, at: float) -> str:
-    return f"{word} at {milliseconds((at - run.begin) * 1e3)}"
+    return f"{word} at {milliseconds((at - run.told_since) * 1e3)}"
 
 
 def _color(step: str) -> int:

@@ -11,6 +11,8 @@ from gateway.console.pages.training.runs import Run
 FIRST = ("rmse", "r2", "r2_score", "r_squared", "mae", "mse", "accuracy", "f1", "f1_score", "auc", "val_loss", "loss")
 MOST_LINES = 8
 MOST_RUNS = 500
+MOST_JOINED = 60
+"""More points than these are not joined: one would see nothing but the lines."""
 MOST_METRICS = 24
 """Of one run, over its epochs."""
 _SIDES = ("train_", "training_", "val_", "valid_", "validation_", "test_", "eval_")
@@ -36,14 +38,17 @@ def over_runs(runs: Sequence[Run], metric: str) -> tuple[Spec, int]:
     values: dict[str, list[float | None]] = {name: [None] * len(points) for name in most}
     for place, run in enumerate(points):
         values[run.series if run.series in values else "others"][place] = run.metrics[metric][1]
-    spec = {
+    spec: Spec = {
         "type": "points",
-        "joined": True,
+        "joined": len(points) <= MOST_JOINED,
         "time": True,
         "labels": [run.metrics[metric][0] * 1000 for run in points],
         "names": [run.key for run in points],
         "series": [{"name": name, "values": each} for name, each in sorted(values.items())],
     }
+    if len(spec["labels"]) == 1:  # an axis needs a length
+        (at,) = spec["labels"]
+        spec |= {"from": at - 60_000, "to": at + 60_000}
     return spec, len(having) - len(points)
 
 

@@ -56,6 +56,9 @@ class Run:
     begin: float = 0.0
     end: float = 0.0
     """When the last that is known of it happened."""
+    told_since: float = 0.0
+    """The same of its pipeline's events alone."""
+    told_until: float = 0.0
     model: str | None = None
     version: str | None = None
     series: str = ""
@@ -76,6 +79,9 @@ class Run:
         told: list[Event | Report] = sorted([*self.events, *self.reports], key=lambda each: each.at)
         self.begin = min([told[0].at, *(step.begin for step in self.steps)])
         self.end = told[-1].at
+        if self.events:
+            self.told_since = min([self.events[0].at, *(step.begin for step in self.steps)])
+            self.told_until = self.events[-1].at
         names = [each.model for each in told if each.model]
         self.models = frozenset(names)
         self.model = names[-1] if names else None
