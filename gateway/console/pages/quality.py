@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -139,8 +139,8 @@ def page(asking: Asking, prefix: str = "") -> Page:
         for bucket in found.buckets:
             name, passed = bucket["key"]
             tallies.setdefault(name, Tally()).add(passed, bucket)
-        if found.missing:
-            tallies.setdefault(None, Tally()).unjudged += found.missing
+        if rest := _rest(found, await counted(view), tallies.values()):
+            tallies.setdefault(None, Tally()).add(None, rest)
         order = sorted(tallies.items(), key=lambda each: (-each[1].failed, -each[1].checks, each[0] or ""))
         return {"checks": order, "other": found.other}
 
@@ -177,14 +177,21 @@ def _datasets(found: Aggregation, whole: Aggregation) -> dict[str | None, Datase
         name, column, passed = bucket["key"]
         columns = datasets.setdefault(name, Dataset(name)).columns
         columns.setdefault(column, Tally()).add(passed, bucket)
-    if found.missing and not found.other:
-        # Those that name neither dataset nor column, and do not say how they went: what the others leave of all.
-        tallies = [tally for each in datasets.values() for tally in each.columns.values()]
-        scored = whole.buckets[0]["count:score"] - sum(each.scored for each in tallies)
-        total = (whole.buckets[0]["sum:score"] or 0.0) - sum(each.total for each in tallies)
-        rest = {"count": found.missing, "count:score": scored, "sum:score": total, "min:score": None}
+    if rest := _rest(found, whole, [tally for each in datasets.values() for tally in each.columns.values()]):
         datasets.setdefault(None, Dataset(None)).columns.setdefault(None, Tally()).add(None, rest)
     return datasets
+
+
+def _rest(found: Aggregation, whole: Aggregation, tallies: Collection[Tally]) -> dict[str, Any] | None:
+    """Return the bucket of the checks that name nothing of what was asked, not even how they went: what is left of all.
+
+    None where there are none, or where others are left out too.
+    """
+    if not found.missing or found.other:
+        return None
+    scored = whole.buckets[0]["count:score"] - sum(each.scored for each in tallies)
+    total = round((whole.buckets[0]["sum:score"] or 0.0) - sum(each.total for each in tallies), 9)
+    return {"count": found.missing, "count:score": scored, "sum:score": total, "min:score": None}
 
 
 def _missing(source: dict[str, Any]) -> float | None:
