@@ -44,11 +44,14 @@ def milliseconds(value: float | None) -> str:
 
 
 def duration(secs: float | None) -> str:
-    """Write seconds: 3 s, 5 min, 3 h 5 min, 2 d 4 h."""
+    """Write seconds: 3 s, 5 min 20 s, 12 min, 3 h 5 min, 2 d 4 h."""
     if secs is None:
         return ABSENT
     if secs < 60:
         return f"{secs:.0f} s"
+    if secs < 600:
+        minutes, rest = divmod(round(secs), 60)
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     if secs < 3600:
         return f"{secs / 60:.0f} min"
     hours, minutes = divmod(round(secs / 60), 60)

@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from statistics import fmean
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -94,7 +95,10 @@ async def test_runs_without_an_id_go_by_their_order(page: Panels) -> None:
         report(33, model_name="fraud", epoch=2, metrics={"loss": 9}),
         report(34, model_name="churn", epoch=1, metrics={"loss": 4}),
     )
-    found = {row[0]: (row[2], row[5], row[6]) for row in await page.rows("runs")}
+    links = re.findall(r'<td class="key"><a href="(.*?)"', await page.get("runs"))
+    keys = [parse_qs(urlsplit(unescape(link)).query)["run"][0] for link in links]
+    rows = await page.rows("runs")
+    found = {key: (row[2], row[5], row[6]) for key, row in zip(keys, rows, strict=True)}
     at = {
         secs: datetime.fromtimestamp(SINCE + secs, UTC).isoformat("T", "milliseconds")[:23] + "Z" for secs in range(40)
     }

@@ -40,6 +40,11 @@ class Event(NamedTuple):
     """The document, of an error."""
 
     @property
+    def who(self) -> str:
+        """Who told it."""
+        return self.source
+
+    @property
     def order(self) -> tuple[float, int]:
         """Events of one moment come as they must have happened."""
         place = 1 if self.outcome == "start" else 2 if self.outcome is None else 3
@@ -64,6 +69,11 @@ class Report(NamedTuple):
     """What went wrong, if the run failed; empty where nobody says."""
     hit: Hit | None
     """The document, of a run that failed."""
+
+    @property
+    def who(self) -> str:
+        """What it is about, beside the run."""
+        return self.model or self.experiment or "training"
 
     @property
     def progress(self) -> tuple[int, int]:

@@ -43,7 +43,7 @@ def over_runs(runs: Sequence[Run], metric: str) -> tuple[Spec, int]:
         "joined": len(points) <= MOST_JOINED,
         "time": True,
         "labels": [run.metrics[metric][0] * 1000 for run in points],
-        "names": [run.key for run in points],
+        "names": [run.title for run in points],
         "series": [{"name": name, "values": each} for name, each in sorted(values.items())],
     }
     if len(spec["labels"]) == 1:  # an axis needs a length

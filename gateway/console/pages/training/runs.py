@@ -29,7 +29,7 @@ class Fault:
     """Something that went wrong in a run."""
 
     at: float
-    run: str
+    run: Run
     step: str
     message: str
     """Empty where nobody says."""
@@ -69,6 +69,11 @@ class Run:
     faults: list[Fault] = field(default_factory=list)
     categories: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def title(self) -> str:
+        """What it is called beside its time."""
+        return self.key if self.named else f"{(self.events or self.reports)[0].who} (no run id)"
+
     def finish(self) -> None:
         """Work out all the rest from events and reports, which are in order of time."""
         self._pair()
@@ -92,7 +97,7 @@ class Run:
             self.metrics |= {name: (each.at, value) for name, value in each.metrics.items()}
             if each.error is not None:
                 name = each.step if isinstance(each, Event) else "training"
-                self.faults.append(Fault(each.at, self.key, name, each.error, each.hit))
+                self.faults.append(Fault(each.at, self, name, each.error, each.hit))
         self.categories = Counter(each.category for each in self.events)
 
     def _pair(self) -> None:
@@ -184,7 +189,7 @@ def _events_by_run(events: list[Event]) -> Iterator[tuple[Event, str]]:
         starts = event.step == RUN and event.outcome == "start"
         run = current.get(event.source)
         if run is None or starts or (not run[1] and event.category in run[2]):
-            run = current[event.source] = names.new(event.source, event.at), starts, set()
+            run = current[event.source] = names.new(event.who, event.at), starts, set()
         run[2].add(event.category)
         if event.step == RUN and event.outcome == "end":
             del current[event.source]
@@ -202,7 +207,7 @@ def _reports_by_run(reports: list[Report]) -> Iterator[tuple[Report, str]]:
         name, last = current.get(kind, (None, None))
         ended = last is None or last.status in FAILED | FINISHED or report.progress == (-1, -1)
         if name is None or ended or (last is not None and report.progress < last.progress):
-            name = names.new(report.model or report.experiment or "training", report.at)
+            name = names.new(report.who, report.at)
         current[kind] = name, report
         yield report, name
 
