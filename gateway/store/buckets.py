@@ -66,7 +66,10 @@ class _Asked:
         self.missing = self.other = 0
 
     def _count(self) -> int:
-        """Return how many documents fit; forget the parts without any, find those where a key may be a list."""
+        """Return how many documents fit; forget the tables without any, find the parts where a key may be a list.
+
+        To plan a statement over hundreds of tables takes longer than to read a few.
+        """
         parameters = Parameters()
         query = self._question.query
         found = []
@@ -75,13 +78,16 @@ class _Asked:
             lists = " OR ".join(several) or "false"
             rows = part.rows(query, [key.field for key in self._question.keys])
             found.append(
-                f"SELECT {place} AS place, count(*) AS n, coalesce(bool_or({lists}), false) AS lists"
-                f" FROM {rows} WHERE {part.where(query, parameters)}"
+                f"SELECT {place} AS place, _index, count(*) AS n, coalesce(bool_or({lists}), false) AS lists"
+                f" FROM {rows} WHERE {part.where(query, parameters)} GROUP BY _index"
             )
-        answer = sorted(self._db.execute(" UNION ALL ".join(found), parameters).fetchall())
-        self._lists = [lists for _, documents, lists in answer if documents]
-        self._tables = [self._tables[place] for place, documents, _ in answer if documents]
-        return sum(documents for _, documents, _ in answer)
+        answer = self._db.execute(" UNION ALL ".join(found), parameters).fetchall()
+        there: dict[int, list[str]] = {}
+        for place, index, _, _ in sorted(answer):
+            there.setdefault(place, []).append(index)
+        self._lists = [any(lists for at, _, _, lists in answer if at == place) for place in there]
+        self._tables = [self._tables[place]._replace(indices=indices) for place, indices in there.items()]
+        return sum(documents for _, _, documents, _ in answer)
 
     def keys(self) -> list[Any]:
         """Find the keys with the most documents; return them as JSON has them."""
