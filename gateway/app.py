@@ -18,7 +18,8 @@ from gateway.console import aggregate, dead_letters, export, operations, schemas
 from gateway.console.asking import Asking
 from gateway.console.layout import Layout
 from gateway.console.live import Live
-from gateway.console.pages import models, overview, quality, system, training
+from gateway.console.pages import dead_letters as letters_page
+from gateway.console.pages import logs, models, overview, quality, request, system, training
 from gateway.data_dir import lock_data_dir
 from gateway.errors import GatewayError
 from gateway.kinds import make_registry
@@ -121,11 +122,15 @@ class Gateway:
             overview.page(status, self.figures, asking),
             models.page(settings, asking),
             training.page(asking, prefix),
+            logs.page(asking, prefix, settings.monitoring.log_duration_unit),
+            request.page(asking),
+            letters_page.page(self._dead_letters),
             quality.page(asking, prefix),
             system.page(settings, status),
         )
         application.include_router(models.router(settings, asking))
         application.include_router(Layout().router(pages))
+        application.include_router(request.router())
         local = is_loopback(settings.http.host)
         self._application = Access(ingestion.before(application), settings.http.api_keys, loopback=local)
         if receivers:

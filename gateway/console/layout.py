@@ -53,6 +53,11 @@ class Page:
     """The names of what it can be narrowed to, besides the time."""
     panels: Mapping[str, Maker] = field(default_factory=dict)
     has_range: bool = True
+    in_navigation: bool = True
+    scripts: Sequence[str] = ()
+    """Files of its own in `static`, besides those of every page."""
+    facts: Context = field(default_factory=dict)
+    """What its template is given besides what all are."""
 
 
 class Layout:
@@ -100,7 +105,8 @@ class Layout:
 
         @routes.get("/console/static/{digest}/{name}")
         def file(request: Request, digest: str, name: str) -> Response:
-            if name not in ("chart.js", "console.css", "console.js", "charts.js"):
+            own = [script for page in pages for script in page.scripts]
+            if name not in ("chart.js", "console.css", "console.js", "charts.js", *own):
                 return Response("There is no such file.", 404, media_type="text/plain")
             plain, packed = self._file(name)
             headers = {**_HEADERS, "cache-control": _YEAR, "vary": "accept-encoding"}
@@ -115,7 +121,7 @@ class Layout:
     def _add(self, routes: APIRouter, page: Page) -> None:
         @routes.get(page.path)
         def shell(request: Request) -> Response:
-            return self.page(request, page)
+            return self.page(request, page, **page.facts)
 
         @routes.get(f"/console/{page.name}/{{panel}}")
         async def panel(request: Request, panel: str) -> Response:

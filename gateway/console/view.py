@@ -47,7 +47,7 @@ class View:
         text = self.filters.get("q") or None
         return Query(index, _iso(self.since), _iso(self.until), where, text, **more)  # type: ignore[arg-type]
 
-    def address(self, path: str, **changes: str | None) -> str:
+    def address(self, path: str, /, **changes: str | None) -> str:
         """Return the address of a page that looks at the same, but for the changes; None and "" leave one out."""
         stretch: dict[str, str | None] = {"range": self.range}
         if self.range is None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 ABSENT = "–"
+MOST_CHARACTERS = 10_000
 
 
 def whole(value: float | None) -> str:
@@ -80,6 +82,21 @@ def clock(text: Any) -> str:
     return str(text)[:19].replace("T", " ")
 
 
+def severity(level: Any) -> str:
+    """Return the state of a log line of this level: bad, warn, or nothing."""
+    name = str(level).upper()
+    return "bad" if name in ("ERROR", "CRITICAL", "FATAL") else "warn" if name in ("WARNING", "WARN") else ""
+
+
+def document(fields: Any) -> str:
+    """Write a document as indented JSON, the beginning of one that is long."""
+    text = json.dumps(fields, indent=2, ensure_ascii=False)
+    if len(text) <= MOST_CHARACTERS:
+        return text
+    return f"{text[:MOST_CHARACTERS]}\n… {len(text) - MOST_CHARACTERS:,} more characters"
+
+
 FILTERS: dict[str, Callable[..., str]] = {
-    each.__name__: each for each in (whole, number, fixed, share, milliseconds, duration, size, iso, clock)
+    each.__name__: each
+    for each in (whole, number, fixed, share, milliseconds, duration, size, iso, clock, severity, document)
 }

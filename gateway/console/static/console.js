@@ -176,6 +176,7 @@ function begin() {
       for (const option of [...list.content.querySelectorAll("option")]) if (!there.has(option.value)) select.append(option);
     }
   });
+  document.addEventListener("stale", () => { for (const each of panels) each.load(); }); // something was changed
   listen();
 }
 
