@@ -18,7 +18,9 @@ async def asking(folder: Path, documents: Mapping[str, Iterable[Document]]) -> A
     store = EmbeddedStore(folder / "store.duckdb", SETTINGS)
     await store.open()
     try:
-        numbered = {index: [(f"{index}-{n}", each) for n, each in enumerate(found)] for index, found in documents.items()}
+        numbered = {
+            index: [(f"{index}-{n}", each) for n, each in enumerate(found)] for index, found in documents.items()
+        }
         await fill(store, [group(index, *found) for index, found in numbered.items()])
         yield Asking(lambda: store)
     finally:

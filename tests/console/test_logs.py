@@ -159,7 +159,9 @@ async def test_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             times = kinds[row["level"], row["message"], row["service"]]
             assert (row["count"], row["last"]) == (len(times), max(times))
             parameters = dict(parse_qsl(urlsplit(row["address"]).query))
-            again = await panels["lines"](view(list(parameters.items()), ("level", "service", "endpoint", "q", "cursor")))
+            again = await panels["lines"](
+                view(list(parameters.items()), ("level", "service", "endpoint", "q", "cursor"))
+            )
             same = [hit for hit in again["hits"] if hit["_source"]["message"] == row["message"]]
             assert max(hit["_source"]["@timestamp"] for hit in same) >= row["last"]
 
