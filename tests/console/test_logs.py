@@ -84,7 +84,7 @@ async def test_figures(tmp_path: Path, unit: str, milliseconds: float) -> None:
             found = await panels["figures"](looked_at(**filters))
             expected = seen(sent, **filters)
             failed = sum(map(is_failed, expected))
-            assert 0 < failed, "the test has something to count"
+            assert failed > 0, "the test has something to count"
             assert (found["lines"], found["errors"]) == (len(expected), failed)
             assert found["success"] == pytest.approx(1 - failed / len(expected))
             durations = [line["duration"] for line in expected if "duration" in line]

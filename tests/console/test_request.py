@@ -75,7 +75,7 @@ async def test_a_story(tmp_path: Path) -> None:
     ("said", "truth", "right"),
     [(1, "1", True), ("true", True, True), (1, True, False), ("a", "b", False), (0.5, 0.5, True)],
 )
-def test_a_label_judges_as_the_gateway_does(said: object, truth: object, right: bool) -> None:  # noqa: FBT001
+def test_a_label_judges_as_the_gateway_does(said: object, truth: object, right: bool) -> None:
     """What counts as right is what `prediction_correct` says where the truth is known at once."""
     hits = [
         {"_index": "i", "_id": str(n), "_source": {"@timestamp": f"2026-11-21T10:00:0{n}Z", **each}}
