@@ -26,7 +26,11 @@ def router(tail: Tail) -> APIRouter:
     """Return the route."""
     routes = APIRouter(tags=["search"])
 
-    @routes.get("/v1/tail", response_class=_Stream)
+    @routes.get(
+        "/v1/tail",
+        response_class=Response,
+        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    )
     async def follow(
         request: Request,
         index: Index = "*",
@@ -54,8 +58,6 @@ def router(tail: Tail) -> APIRouter:
 
 class _Stream(Response):
     """Sends what a listener is given, each piece when the one before was taken."""
-
-    media_type = "text/event-stream"
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener

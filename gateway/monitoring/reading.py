@@ -91,7 +91,7 @@ def look(folders: Sequence[Path], places: Places, ends: Sequence[Position], want
                 if at <= seen:
                     continue
                 now[number] = Place(start, at)
-                _offer(document, wanted, names, tuple(now))
+                _offer(document, wanted, names, now)
                 budget -= len(document.source)
                 if budget <= 0 or not any(each.is_open for each in wanted):
                     return
@@ -104,11 +104,12 @@ def look(folders: Sequence[Path], places: Places, ends: Sequence[Position], want
                 each.places = tuple(now)
 
 
-def _offer(document: Document, wanted: list[Found], names: Sequence[str], places: Places) -> None:
+def _offer(document: Document, wanted: list[Found], names: Sequence[str], now: Sequence[Place]) -> None:
     event = b""
     for each in wanted:
         if not each.is_open or not each.fits(document):
             continue
+        places = tuple(now)
         event = event or b"event: document\nid: %b\ndata: %b\n\n" % (written(names, places).encode(), document.hit())
         each.parts.append(event)
         each.room -= len(event)

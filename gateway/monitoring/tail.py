@@ -28,6 +28,8 @@ MISSED_LOOK_SECS = 0.05
 """Between two looks for one who comes back."""
 LOOK_BYTES = 512 << 10
 """Looked at each time, for all listeners together."""
+PLACES = 4
+"""At which listeners stand, of which one look reads; the others have their turn with the next."""
 BEHIND_BYTES = 4 << 20
 MISSED_BYTES = 64 << 20
 """What one who comes back is given of the time that it was away."""
@@ -200,11 +202,14 @@ class Tail:
         for listener in listeners:
             together.setdefault(listener.places, []).append(listener)
         ends = [each.position for each in newest]
-        for places, group in together.items():
+        now = list(together.items())[:PLACES]
+        for places, group in now:
             wanted = [Found(each.fits, each.room, places) for each in group]
-            await asyncio.to_thread(look, self._paths, places, ends, wanted, LOOK_BYTES // len(together))
+            await asyncio.to_thread(look, self._paths, places, ends, wanted, LOOK_BYTES // len(now))
             for listener, found in zip(group, wanted, strict=True):
                 listener.give(found)
+        had = [each for _, group in now for each in group]
+        self._listeners.sort(key=lambda each: each in had)  # next time those come first that had no turn
 
     def _newest(self) -> Places:
         """Return where the folders end."""

@@ -274,50 +274,16 @@ def test_what_matters(index: str, fields: dict[str, Any], shown: str) -> None:
 def test_whatever_is_sent() -> None:
     """No value of any field breaks a line or steers the terminal, and a time of another day has its day."""
     odd: list[Any] = [None, True, 0, -1.5e300, "", "\x1b[2J\r\n漢字" * 50, [1, {"a": []}], {"b": {"c": None}}]
-    names = [
-        "model_name",
-        "model_version",
-        "prediction_correct",
-        "confidence_level",
-        "level",
-        "message",
-        "status",
-        "passed",
-        "metrics",
-        "progress",
-        "mlflow_event",
-        "inputs",
-        "event_category",
-        "error",
-        "error_message",
-        "true_label",
-        "severity",
-        "prediction_confidence",
-        "inference_time_ms",
-        "prediction_class",
-        "value",
-        "threshold",
-        "dataset_name",
-        "latency_category",
-        "outcome",
-        "duration",
-    ]
-    kinds = [
-        "ml-metrics",
-        "ml-training",
-        "data-quality",
-        "ml-pipeline",
-        "ml-labels",
-        "ml-operations",
-        "ml-audit",
-        "ml-lineage",
-        "ml-alerts",
-        "own",
-    ]
+    of_texts = ["model_name", "model_version", "confidence_level", "level", "message", "status", "event_category"]
+    of_texts += ["error_message", "severity", "prediction_class", "dataset_name", "latency_category", "outcome"]
+    of_others = ["prediction_correct", "passed", "metrics", "progress", "mlflow_event", "inputs", "error", "true_label"]
+    of_others += ["prediction_confidence", "inference_time_ms", "value", "threshold", "duration"]
+    kinds = ["ml-metrics", "ml-training", "data-quality", "ml-pipeline", "ml-labels", "ml-operations", "ml-audit"]
+    kinds += ["ml-lineage", "ml-alerts", "own"]
     for kind in kinds:
         for value in odd:
             for width in (1, 20, 60, 160, None):
-                source = {**dict.fromkeys(names, value), **STAMPS, "@timestamp": "2026-11-20T10:00:03Z"}
+                source = {**dict.fromkeys(of_texts + of_others, value), **STAMPS, "@timestamp": "2026-11-20T10:00:03Z"}
                 found = line({"_index": f"{kind}-2026.11.21", "_id": "x", "_source": source}, "", width)
                 assert found.plain.isprintable()
                 assert width is None or cell_len(found.plain) <= width

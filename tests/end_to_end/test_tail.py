@@ -121,6 +121,7 @@ def test_what_comes_in(gateway: GatewayFactory, workers: str) -> None:
     assert found[all_of_it.documents[0]["_id"]]["_source"]["confidence_level"] == "high"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_killed_amid_it(gateway: GatewayFactory, workers: str) -> None:
     """After kill -9 it goes on: each event is shown once; of what the spool let go meanwhile the number is told."""
@@ -176,6 +177,7 @@ def memory(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_who_never_reads(gateway: GatewayFactory, workers: str) -> None:
     """It holds nobody up, and no memory that grows; another who reads is shown or told of everything."""

@@ -32,11 +32,9 @@ class Heard:
         self.names: list[str] = []
         self.passed = 0
         self.last: str | None = None
-        self.bytes = 0
 
     def add(self, data: bytes) -> None:
         """Take what came."""
-        self.bytes += len(data)
         events = _EVENT.findall(data)
         assert len(events) == data.count(b"\n\n")
         for _, name_of_event, passed, name in events:
@@ -110,6 +108,24 @@ async def test_going_on(tmp_path: Path, done: int) -> None:
             found = await Heard().hear(again, heard(6 - done)) if done < 6 else Heard()
             assert await again.take(0.05) == b""
         assert sorted([name for _, name in events[:done]] + found.names) == ["a", "b", "c", "d", "e", "f"]
+
+
+async def test_many_who_come_back(tmp_path: Path) -> None:
+    """All that come back at once, each behind another event, are given what they missed, and then what comes."""
+    async with spool_in(tmp_path / "0", max_bytes=64 << 20) as spool:
+        tail = Tail([spool])
+        names = [f"{number:03}" for number in range(20)]
+        with closing(tail.listen(ALL)) as listener:
+            ids = []
+            for name in names:
+                await spool.append(draft(name, pad=100_000))
+                ids.append((await Heard().hear(listener, heard(1))).last)
+        back = [tail.listen(ALL, since) for since in ids]
+        await spool.append(draft("last"))
+        for number, listener in enumerate(back):
+            found = await Heard().hear(listener, heard(20 - number))
+            assert (found.names, found.passed) == ([*names[number + 1 :], "last"], 0)
+        await tail.close()
 
 
 async def test_what_the_spool_let_go(tmp_path: Path) -> None:
