@@ -129,14 +129,14 @@ def test_sums_are_exact_and_never_fall(seed: int) -> None:
             whole = plain(disk.figures.all())
             disk.restart()
             assert plain(disk.figures.all()) == whole
-    whole = disk.figures.all()
+    figures = disk.figures.all()
     true = gather(documents(sent))
-    assert whole.indices == true.indices == {"ml-metrics": len(sent)}
-    assert sum(each.predictions for each in whole.models.values()) == len(sent)
-    assert sum(each.errors.get("timeout", 0) for each in whole.models.values()) == sum(e["error"] for e in sent)
-    assert sum(each.confidence.count for each in whole.models.values()) == len(sent)
-    assert len(whole.models) <= 5
-    for model in whole.models.values():
+    assert figures.indices == true.indices == {"ml-metrics": len(sent)}
+    assert sum(each.predictions for each in figures.models.values()) == len(sent)
+    assert sum(each.errors.get("timeout", 0) for each in figures.models.values()) == sum(e["error"] for e in sent)
+    assert sum(each.confidence.count for each in figures.models.values()) == len(sent)
+    assert len(figures.models) <= 5
+    for model in figures.models.values():
         assert all(count > 0 for row in model.outcomes.values() for count in row.values())
         assert sum(sum(row.values()) for row in model.outcomes.values()) == model.predictions
         assert len(model.outcomes) <= MAX_CLASSES + 1

@@ -62,7 +62,7 @@ class Doubt:
         places = [orjson.loads(each.action)["create"] for each in documents]
         try:
             answer = await request(self._client, "POST", _PATH, body={"docs": places})
-            found = [each.get("_source", {}).get("received_at", "") for each in answer["docs"]]
+            found = [each.get("_source", {}).get("received_at") for each in answer["docs"]]
         except (RequestFailed, AttributeError, KeyError, TypeError):
             found = []
         return found if len(found) == len(documents) else [None] * len(documents)
