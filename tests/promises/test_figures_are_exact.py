@@ -101,8 +101,10 @@ def check(running: Gateway, sent: list[Event]) -> None:
                 assert value(f"{name}_bucket", le=end) == sum(each <= float(end) for each in values)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("sink", ["embedded", pytest.param("elasticsearch", marks=pytest.mark.elasticsearch)])
+@pytest.mark.parametrize(
+    ("sink", "workers"),
+    [("embedded", "1"), ("embedded", "2"), pytest.param("elasticsearch", "2", marks=pytest.mark.elasticsearch)],
+)
 def test_sent_twice_counts_once(
     sink: str, workers: str, gateway: GatewayFactory, request: pytest.FixtureRequest
 ) -> None:
@@ -127,8 +129,8 @@ def test_sent_twice_counts_once(
 
 
 DEATHS = {
-    "embedded": ["rows in, cursor not", "before the store's COMMIT", "store committed"],
-    "elasticsearch": ["bulk answered, answer unread", "before the cursor's COMMIT", "cursor committed"],
+    "embedded": ["rows in, cursor not", "store committed"],
+    "elasticsearch": ["bulk answered, answer unread", "cursor committed"],
 }
 
 
