@@ -184,7 +184,8 @@ def test_what_others_read() -> None:
     assert scraping["scrape_configs"][0]["job_name"] in str(rules)
     (group,) = rules["groups"]
     for rule in group["rules"]:
-        assert set(re.findall(r"gateway_\w+", rule["expr"])) <= metrics, rule
+        named = re.findall(r"(?:gateway|ml)_\w+", rule["expr"])
+        assert {name.removesuffix("_bucket") for name in named} <= metrics, rule
 
 
 @pages

@@ -42,6 +42,8 @@ SEEN = {
     f"{HERE}/test_storage.py::test_dead_letters_and_log": "dead_letters.max_bytes log.level log.format",
     "tests/end_to_end/test_operations.py::test_the_log_file_is_json_and_rotates": "log.file log.max_bytes log.keep",
     f"{HERE}/test_storage.py::test_drain_timeout_secs": "drain_timeout_secs",
+    "tests/monitoring/test_figures.py::test_more_models_than_are_told_apart": "monitoring.max_models",
+    "tests/monitoring/test_figures.py::test_the_window_is_as_long_as_it_is_set": "monitoring.window_secs",
     "tests/pipeline/test_summary.py::test_the_unit_of_durations_in_logs": "monitoring.log_duration_unit",
     "tests/promises/test_workers.py::test_events_of_every_way_are_stored_once_and_the_whole_is_shown": "workers",
     f"{HERE}/test_storage.py::test_store_beside_elasticsearch": "elasticsearch.urls store.enabled store.retention_days",

@@ -30,6 +30,17 @@ def test_by_minute_of_receipt_and_for_ever() -> None:
     assert len(disk.blobs) == KEPT + 1
 
 
+@pytest.mark.parametrize(("secs", "minutes"), [(60, 1), (90, 2), (3600, 60)])
+def test_the_window_is_as_long_as_it_is_set(secs: int, minutes: int) -> None:
+    """In whole minutes; an hour beside it is kept."""
+    disk = Disk(window_secs=secs)
+    for minute in range(200):
+        disk.clock.now = NOW + minute * MINUTE
+        disk.take(told(disk.clock.now, prediction()))
+    assert disk.figures.window().indices == {"ml-metrics": minutes}
+    assert len(disk.blobs) == 60 + minutes + 1
+
+
 def test_a_record_that_comes_late_goes_into_its_own_minute() -> None:
     """Or into the sum where that is kept no more; one from the future, of a clock set back, into the present minute."""
     disk = Disk()

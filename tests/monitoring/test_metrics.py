@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.monitoring.figures import Told
 from gateway.monitoring.metrics import MlMetrics
+from tests.documents import DOCS, Document, code
 from tests.monitoring.telling import NOW, Disk, documents, gather, prediction, told
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -92,6 +93,20 @@ async def test_what_the_events_said() -> None:
     ):
         found = value(samples, name, **labels)
         assert (found is None) == (expected is None) and found == pytest.approx(expected), (name, labels, found)
+
+
+@pytest.mark.anyio
+async def test_labels_are_those_of_the_table() -> None:
+    """docs/api.md names each label that a metric has."""
+    disk = of_two_models()
+    disk.take(told(NOW, prediction(model_load_ms=4, gpu_usage=1)))
+    text, _ = await scraped(disk)
+    table = Document(DOCS / "api.md").table("## GET /metrics")
+    listed = {code(name)[0]: set(code(labels)) for name, _, labels, _ in table}
+    for family in text_string_to_metric_families(text):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        assert listed.pop(name) == {label for each in family.samples for label in each.labels} - {"le"}, name
+    assert {name for name in listed if not name.startswith("gateway_")} == set()
 
 
 @pytest.mark.anyio
