@@ -13,7 +13,9 @@ from enrichers.error import DEFAULT_PATTERNS, error
 from enrichers.latency import latency
 
 Enricher = Callable[[Mapping[str, Any]], dict[str, Any]]
-"""Gives the fields to add to an event, which it leaves as it is; none when its rule gives none."""
+"""Gives the fields to add to an event, which it leaves as it is; none when its rule gives none.
+
+It may give the same dict again, which costs less than a new one, but never changes one that it gave."""
 
 ENRICHERS: tuple[Callable[..., Enricher], ...] = (confidence, latency, accuracy, error)
 

@@ -71,6 +71,7 @@ _KEPT_MESSAGES = 500  # a failure rarely comes alone, and looking for all patter
 def error(*, patterns: Mapping[str, str] = DEFAULT_PATTERNS) -> Enricher:
     """Say whether it failed, and name the first pattern found in the message, else `unknown`."""
     compiled = [(name, _compile(name, pattern)) for name, pattern in patterns.items()]
+    failures = {name: {"error": True, "error_type": name} for name in (*patterns, "unknown")}
 
     def enrich(event: Mapping[str, Any]) -> dict[str, Any]:
         failed, message = event.get("error"), event.get("error_message") or ""
@@ -78,7 +79,7 @@ def error(*, patterns: Mapping[str, str] = DEFAULT_PATTERNS) -> Enricher:
             failed = message != ""
         if not failed:
             return {}
-        return {"error": True, "error_type": sort_of(_excerpt(message))}
+        return failures[sort_of(_excerpt(message))]
 
     @lru_cache(_KEPT_MESSAGES)
     def sort_of(excerpt: str) -> str:

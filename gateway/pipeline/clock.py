@@ -106,7 +106,10 @@ class BlockClock:
     def day_of(self, text: str) -> str | None:
         """Return the day of a time that is kept as it is, if another one of its second was read before."""
         day = self._days.get(text[:_SECOND_CHARACTERS])
-        return day if day is not None and self._is_fraction(text[_SECOND_CHARACTERS:]) else None
+        if day is None:
+            return None
+        fraction = text[_SECOND_CHARACTERS:]
+        return day if fraction in self._fractions or self._is_fraction(fraction) else None
 
     def _is_fraction(self, text: str) -> bool:
         """Whether this may stand behind a second; most are milliseconds, of which there are few."""

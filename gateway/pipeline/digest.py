@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from itertools import groupby
+from itertools import groupby, repeat
 from operator import itemgetter
 
 import orjson
@@ -23,9 +23,9 @@ from gateway.summary.gathering import Unit
 from schemas import BUILT_IN, Fault, Kind, Registry
 
 log = structlog.get_logger(__name__)
-_OBJECT = ord("{")
-_PLACE = itemgetter(0, 1)
-_LOOKED_AT = 64  # lines
+_PLACE = _INDEX = itemgetter(0)
+_MADE = itemgetter(1)
+_JOINED_AT = 1000  # documents
 # Of the faults that are not the clock's.
 _REASONS = {"timestamp_invalid": "schema", "too_deep": "json"}
 
@@ -77,14 +77,17 @@ class Digestion:
         self._block = block
         self._received = received
         clock = digest._clock.at(received, now)
-        self._writer = Writer(block, received, clock, digest._enrichers, digest._identity, digest._prefix)
-        self._written: list[tuple[int, int, Made]] = []  # in this step, with the place of the event
-        self._looked_at = 0
-        self._groups: dict[str, bytearray] = defaultdict(bytearray)
+        self._gathering = Gathering(digest._log_unit)
+        self._writer = Writer(
+            block, received, clock, digest._enrichers, digest._identity, digest._prefix, self._gathering.look
+        )
+        self._written: list[tuple[tuple[int, int], Made]] = []  # in this step, with the place of the event
+        self._longest = min(digest._max_line_bytes, STEP_BYTES)
+        self._groups: dict[str, list[bytes]] = defaultdict(list)
+        self._joined: dict[str, bytearray] = defaultdict(bytearray)  # what comes before that
         self._counts: dict[str, int] = defaultdict(int)
         self._parser = Parser(block.lines, digest._max_line_bytes, self._take_at_once if digest._readers else None)
         self._letters: list[DeadLetter] = []
-        self._gathering = Gathering(digest._log_unit)
         self.refusals: list[Refusal] = [
             Refusal(line, None, reason, "$", reason, message, "", None, data, data_bytes)
             for line, reason, message, data, data_bytes in block.broken
@@ -115,12 +118,20 @@ class Digestion:
     def draft(self) -> Draft:
         """Return what the whole block became."""
         block = self._block
-        documents = [Documents(index, self._counts[index], memoryview(data)) for index, data in self._groups.items()]
+        documents = [Documents(index, self._counts[index], self._text(index)) for index in self._groups]
         accepted = sum(group.count for group in documents)
         refused = len(self._letters)
         counts = Counts(accepted + refused, accepted, refused)
         summary = self._gathering.summary().encode()
         return Draft(block.source, counts, documents, self._letters, summary=summary)
+
+    def _text(self, index: str) -> bytes | memoryview:
+        """Return the documents of an index, which are copied once where there are not many."""
+        text = b"".join(self._groups[index])
+        if index not in self._joined:
+            return text
+        self._joined[index] += text
+        return memoryview(self._joined[index])
 
     def _take(self, kind: Kind, events: list[Event]) -> None:
         """Validate events of one kind together and write the good ones."""
@@ -141,39 +152,32 @@ class Digestion:
             if isinstance(made, Fault):
                 self._refuse(event, _REASONS.get(made.rule, "clock"), made)
             else:
-                self._written.append((event.line, event.item or 0, made))
+                self._written.append(((event.line, event.item or 0), made))
 
-    def _take_at_once(self, line: int, item: int | None, data: bytes) -> bool:
-        """Write an event's document without pydantic; False: it is to be read by pydantic."""
+    def _take_at_once(self, events: list[bytes], first: int, room: int, line: int | None) -> tuple[int, int]:
+        """Write documents without pydantic."""
         readers = self._digest._readers
-        if line >= self._looked_at:
-            self._look(line)
-        if readers is None or data[0] != _OBJECT or len(data) > STEP_BYTES:
-            return False
-        try:
-            made = self._writer.write_at_once(data, readers)
-        except Exception:  # no JSON, a value that pydantic refuses or changes, a mistake of ours: told of there
-            return False
-        if made is None:
-            return False
-        self._written.append((line, item or 0, made))
-        return True
-
-    def _look(self, line: int) -> None:
-        """Look at some lines from ``line`` on together, which is cheaper than at each."""
-        self._looked_at = line + _LOOKED_AT
-        lines = b"".join(self._block.lines[line : self._looked_at])
-        self._writer.may_be_odd = b"\\" in lines or b"\n" in lines
+        if readers is None:
+            return first, 0
+        made, used = self._writer.write_many(events, first, room, self._longest, readers)
+        end = first + len(made)
+        places = zip(range(first, end), repeat(0)) if line is None else zip(repeat(line), range(first, end))
+        self._written += zip(places, made, strict=False)
+        return end, used
 
     def _gather(self, *, in_order: bool) -> None:
         """Put the documents of a step behind those of the steps before, in the order of their events."""
         if not in_order:
             self._written.sort(key=_PLACE)
-        for index, written in groupby(self._written, lambda each: each[2][0]):
-            _, documents, fields = zip(*(made for _, _, made in written), strict=True)
-            self._groups[index] += b"".join(documents)
+        for index, written in groupby(map(_MADE, self._written), _INDEX):
+            _, documents, looked = zip(*written, strict=True)
+            group = self._groups[index]
+            group += documents
             self._counts[index] += len(documents)
-            self._gathering.add(self._writer.bases[index], fields)
+            if len(group) >= _JOINED_AT:
+                self._joined[index] += b"".join(group)
+                group.clear()
+            self._gathering.count(self._writer.bases[index], looked)
         self._written.clear()
 
     def _letter(self, refusal: Refusal) -> DeadLetter:

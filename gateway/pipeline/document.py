@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -11,23 +12,27 @@ from gateway.pipeline.block import Block
 from gateway.pipeline.clock import BlockClock, Moment
 from gateway.pipeline.enrich import Enrichers
 from gateway.pipeline.identity import Identity, place
+from gateway.pipeline.parse import QUICK_EVENT_BYTES
 from gateway.pipeline.quick import Reader, Readers
+from gateway.summary.gathering import TOLD, Row, row_of_all
 from schemas import Fault, Kind
-from schemas.added import Stamps
 from schemas.kinds import INFERENCE, LABEL, MLFLOW
 
-_STAMPS = frozenset(Stamps.__annotations__)
 _MAX_ACTIONS = 1000  # a day each
-Made = tuple[str, bytes, dict[str, Any]]
-"""The index of a document, its two lines, and its fields, at least those that the schema knows or an enricher added."""
+_OBJECT, _END = b"{}"
+_COLONS_OF_A_TIME = 2  # of one whose day the clock knows
+_LOOKED_AT = 64  # events
+Made = tuple[str, bytes, Row | None]
+"""The index of a document, its two lines, and what is to be counted of it: `gateway.summary.Gathering.look`."""
 
 
 class Writer:
     """Writes the documents of one block."""
 
     def __init__(
-        self, block: Block, received: float, clock: BlockClock, enrichers: Enrichers, identity: Identity, prefix: str
-    ) -> None:
+        self, block: Block, received: float, clock: BlockClock, enrichers: Enrichers, identity: Identity, prefix: str,
+        look: Callable[[str, Mapping[str, Any]], Row | None],
+    ) -> None:  # fmt: skip
         """Take what the documents depend on; ``received`` is in seconds since 1970."""
         self._kind, self._tenant = block.kind, block.tenant
         self._received_ms = int(received * 1000)
@@ -35,12 +40,12 @@ class Writer:
         self._enrichers = enrichers
         self._identity = identity
         self._prefix = prefix
+        self._look = look
         self._actions: dict[tuple[str, str], tuple[str, bytes, bytes]] = {}
-        self._stamps: dict[tuple[str, str | None], bytes] = {}
+        self._frames: dict[tuple[str, str | None, str], tuple[str, bytes, bytes, bytes]] = {}
         self.bases: dict[str, str] = {}
         """The indices of what was written, with what they are called without prefix and day."""
-        self.may_be_odd = True
-        """Whether the events at hand may hold line ends or escaped characters."""
+        self._may_be_odd = True  # whether the events at hand may hold line ends or escaped characters
 
     def write(self, kind: Kind, data: bytes, sent: dict[str, Any], fields: dict[str, Any]) -> Made | Fault:
         """Return the document of an event that came as ``data`` and was read as ``sent``; ``fields``: checked."""
@@ -55,82 +60,126 @@ class Writer:
             return Fault("$", "too_deep", f"It cannot be stored: {error}.", "", None)
         index, action, common = self._actions.get((kind.name, indexed.day)) or self._action(kind, indexed.day)
         identity = self._identity.of(common, fields, data, self._received_ms)
-        return index, b"".join((action, identity, b'"}}\n', text, b"\n")), document
+        row = self._look(kind.index, document)
+        return index, b"".join((action, identity, b'"}}\n', text, b"\n")), row
 
-    def write_at_once(self, data: bytes, readers: Readers) -> Made | None:
-        """Return the document of an event that pydantic need not read, though it may.
+    def write_many(
+        self, events: list[bytes], first: int, room: int, longest: int, readers: Readers
+    ) -> tuple[list[Made], int]:
+        """Return the documents of events from ``first`` on, up to one that pydantic is to read, and their bytes.
 
-        It has one of two ways. Without fields that its schema does not name it is its own bytes, with what is added put
-        in before the last bracket; else it is read and written as any other. Where pydantic is to read it, return None
-        or raise anything.
+        An event that pydantic need not read has one of two ways. Without fields that its schema does not name its
+        document is its own bytes, with what is added put in before the last bracket; else it is read and written as any
+        other. ``room``: after about so many bytes it ends, `QUICK_EVENT_BYTES` for each event included; ``longest``: a
+        longer event is left to pydantic.
         """
-        reader = readers.latest
-        if reader is not None and reader.decode is not None and self._may_splice(reader):
+        written: list[Made] = []
+        used, looked_at = 0, first
+        reader = self._latest(readers)
+        for at in range(first, len(events)):
+            data = events[at]
+            if used >= room or not data or data[0] != _OBJECT or len(data) > longest:
+                break
+            if at >= looked_at:  # at some together, which is cheaper than at each
+                looked_at = at + _LOOKED_AT
+                together = b"".join(events[at:looked_at])
+                self._may_be_odd = b"\\" in together or b"\n" in together
             try:
-                made = self._splice(reader, data, reader.decode(data))
-            except msgspec.ValidationError:
-                pass  # it may be of another kind
-            else:
-                if made is not None:
-                    return made
+                made = None
+                if reader is not None:
+                    try:
+                        made = self._splice(reader, data, reader.decode(data))
+                    except msgspec.ValidationError:
+                        made = None  # it may be of another kind
+                if made is None:
+                    made = self._read(data, readers)
+                    reader = self._latest(readers)
+            except Exception:  # no JSON, a value that pydantic refuses or changes, a mistake of ours: told of there
+                break
+            if made is None:
+                break
+            written.append(made)
+            used += len(data) + QUICK_EVENT_BYTES
+        return written, used
+
+    def _latest(self, readers: Readers) -> Reader | None:
+        """Return the reader of the event before, if events may be spliced that it reads."""
+        reader = readers.latest
+        return reader if reader is not None and reader.is_its_document and self._kind is None else None
+
+    def _read(self, data: bytes, readers: Readers) -> Made | None:
+        """Return the document of an event of any kind; where pydantic is to read it, return None or raise anything."""
         sent = orjson.loads(data)
         kind = readers.kind_of(sent, self._kind)
         if kind is None:
             return None
-        if reader is None or kind is not reader.kind:
-            reader = readers.of(kind)
+        reader = readers.of(kind)
         if reader.check is None:
             return None
         fields = reader.check(data)
-        if self._may_splice(reader) and (made := self._splice(reader, data, fields)) is not None:
+        if self._latest(readers) is not None and (made := self._splice(reader, data, fields)) is not None:
             return made
         reader.pass_over(sent)
         written = self.write(kind, data, sent, sent)
         return None if isinstance(written, Fault) else written
 
-    def _may_splice(self, reader: Reader) -> bool:
-        return reader.is_its_document and self._kind is None
-
     def _splice(self, reader: Reader, data: bytes, fields: dict[str, Any]) -> Made | None:
         """Return the document made of an event's own bytes; None where that is not sure to be the same document."""
-        declared = fields.get("type")
-        sent_at = fields.get("@timestamp")
-        time = fields.get("timestamp") if sent_at is None else sent_at
+        get = fields.get
+        declared, sent_at = get("type"), get("@timestamp")
+        time = get("timestamp") if sent_at is None else sent_at
+        text: Any = time
+        day = self._clock.day_of(time) if type(time) is str else None
         # Each name has a colon: where there is none but those of the fields and of their texts, there is no other name,
         # and none that comes twice. An escaped one is not counted.
-        colons = data.count(b":")
-        known = len(fields) + (time.count(":") if type(time) is str else 0)
+        colons, known = data.count(b":"), len(fields)
+        if day is not None:
+            known += _COLONS_OF_A_TIME
+        elif type(time) is str:
+            known += time.count(":")
         if colons != known and (colons < known or colons != _colons(fields)):
             return None
-        if self.may_be_odd and (b"\\" in data or b"\n" in data):
+        if self._may_be_odd and (b"\\" in data or b"\n" in data):
             return None
         if declared not in reader.types and not reader.is_of(fields):
             return None
-        text: Any
-        text, day = time, self._clock.day_of(time) if type(time) is str else None
         if day is None:
             when = self._clock.of_event(fields)
             if isinstance(when, Fault):
                 return None
             text, day = when
-        event = data[: data.rindex(b"}")]
-        at = b',"@timestamp":"%b"' % str.encode(text) if sent_at is None else b""
         if ("@timestamp" in fields and sent_at != text) or (declared is None and "type" in fields):
             return None
-        kind = reader.kind
-        stamp = self._stamps.get((kind.name, declared)) or self._stamp(kind, declared)
+        kind, addition = reader.kind, None
         more = b""
         if reader.is_enriched:
-            added = self._enrichers.added(fields)
-            if added:
-                if not fields.keys().isdisjoint(added) or not _STAMPS.isdisjoint(added):
-                    return None
-                more = b"," + orjson.dumps(added)[1:-1]
-                if "error" in added:
-                    fields = fields | added
-        index, action, common = self._actions.get((kind.name, day)) or self._action(kind, day)
+            known_parts: Any = reader.additions
+            try:
+                for enrich in self._enrichers.of(fields["model_name"]):
+                    if part := enrich(fields):
+                        known_parts = known_parts[id(part)]
+                addition = known_parts[None]
+            except KeyError:
+                addition = reader.add(self._enrichers.parts(fields))
+            if addition.may_clash and (addition.is_a_stamp or not fields.keys().isdisjoint(addition.fields)):
+                return None
+            more = addition.text
+        index, action, common, stamp = self._frames.get((kind.name, declared, day)) or self._frame(kind, declared, day)
         identity = self._identity.of(common, fields, data, self._received_ms)
-        return index, b"".join((action, identity, b'"}}\n', event, at, stamp, more, b"}\n")), fields
+        event = data[:-1] if data[-1] == _END else data[: data.rindex(b"}")]
+        if sent_at is None:
+            at = text.encode()
+            document = b"".join((action, identity, b'"}}\n', event, b',"@timestamp":"', at, b'"', stamp, more, b"}\n"))
+        else:
+            document = b"".join((action, identity, b'"}}\n', event, stamp, more, b"}\n"))
+        if addition is None:
+            return index, document, self._look(kind.index, fields)
+        if not addition.is_plain:
+            return index, document, self._look(kind.index, fields | addition.fields)
+        try:
+            return index, document, row_of_all(fields)
+        except KeyError:
+            return index, document, tuple(map(get, TOLD))
 
     def _action(self, kind: Kind, day: str) -> tuple[str, bytes, bytes]:
         """Return the index of a day, what precedes the `_id` of its documents, and what they have in common."""
@@ -141,15 +190,18 @@ class Writer:
             self._actions[kind.name, day] = action
         return action
 
-    def _stamp(self, kind: Kind, declared: str | None) -> bytes:
-        """Return what is added to all events of a kind, as it stands between two others."""
+    def _frame(self, kind: Kind, declared: str | None, day: str) -> tuple[str, bytes, bytes, bytes]:
+        """Return `_action`, and what is added to all events of a kind, as it stands between two others."""
         stamps = {"received_at": self._clock.received.text}
         if declared is None:
             stamps["type"] = kind.type
         if self._tenant is not None:
             stamps["tenant"] = self._tenant
-        stamp = self._stamps[kind.name, declared] = b"," + orjson.dumps(stamps)[1:-1]
-        return stamp
+        action = self._actions.get((kind.name, day)) or self._action(kind, day)
+        frame = *action, b"," + orjson.dumps(stamps)[1:-1]
+        if len(self._frames) < _MAX_ACTIONS:
+            self._frames[kind.name, declared, day] = frame
+        return frame
 
     def _times(self, kind: Kind, fields: dict[str, Any]) -> tuple[Moment | Fault, Moment]:
         """Return when the event happened, or why that cannot be, and the time whose day its index has."""

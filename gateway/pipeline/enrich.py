@@ -24,13 +24,25 @@ class Enrichers:
         if mistakes:
             raise SettingsError(mistakes)
 
+    def of(self, model: str) -> tuple[Enricher, ...]:
+        """Return the enrichers of a model's events."""
+        return self._models.get(model, self._common)
+
+    def parts(self, fields: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return what enrichers add to an event, each that adds anything; of one name the last counts."""
+        return [part for enrich in self.of(fields["model_name"]) if (part := enrich(fields))]
+
     def added(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Return the fields to add to an event."""
-        added: dict[str, Any] = {}
-        for enrich in self._models.get(fields["model_name"], self._common):
-            if more := enrich(fields):
-                added |= more
-        return added
+        return joined(self.parts(fields))
+
+
+def joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the fields of several enrichers together."""
+    added: dict[str, Any] = {}
+    for part in parts:
+        added |= part
+    return added
 
 
 def _build(thresholds: Thresholds, where: str, mistakes: list[str]) -> tuple[Enricher, ...]:

@@ -17,6 +17,7 @@ _PROCESS = os.urandom(5)
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _MAX_KEPT = 1000
 _MAX_KEPT_BYTES = 200
+_EVENT_IDS = [b"8:event_id%d:" % length for length in range(100)]  # what stands before an id of a length
 
 
 class Identity:
@@ -31,10 +32,11 @@ class Identity:
         """Return the `_id` of an event sent as ``data``, among those of its `place`."""
         event_id = fields.get("event_id")
         if event_id is not None and event_id != "":  # an empty id names nothing: events that share it are not the same
-            own = str(event_id).encode()
+            own = event_id.encode() if type(event_id) is str else str(event_id).encode()
+            begins = _EVENT_IDS[len(own)] if len(own) < len(_EVENT_IDS) else b"8:event_id%d:" % len(own)
             model = fields.get("model_name")
             ends = self._models.get(model) if type(model) is str else None
-            text = b"".join((place, b"8:event_id%d:" % len(own), own, ends or self._of_model(model)))
+            text = b"".join((place, begins, own, ends or self._of_model(model)))
         elif fields.get("request_id") not in (None, ""):
             own = data[data.find(b"{") : data.rfind(b"}") + 1]
             text = b"".join((place, b"5:bytes%d:" % len(own), own, b"0:"))

@@ -38,16 +38,21 @@ class Event(NamedTuple):
     fields: dict[str, Any]
 
 
+Take = Callable[[list[bytes], int, int, int | None], tuple[int, int]]
+"""Is asked to take events, as bytes, from the one of a number on; stops where it cannot take one, or at about so many
+bytes. The last argument is the line of an array whose items they are; None: each is a line. Returns the number of the
+first that it did not take, and how many bytes it took, with `QUICK_EVENT_BYTES` for each event.
+"""
+
+
 class Parser:
     """Reads the lines of a block, a part of them at a time.
 
-    Blank lines are neither events nor refused. An event longer than ``max_bytes`` is refused. ``take`` is asked first
-    for each event, by its line, its number in an array and its bytes: what it takes is not read here.
+    Blank lines are neither events nor refused. An event longer than ``max_bytes`` is refused. What `Take` takes is not
+    read here.
     """
 
-    def __init__(
-        self, lines: list[bytes], max_bytes: int, take: Callable[[int, int | None, bytes], bool] | None = None
-    ) -> None:
+    def __init__(self, lines: list[bytes], max_bytes: int, take: Take | None = None) -> None:
         self._pieces = _pieces(lines, max_bytes, take or _take_none)
         self.done = False
 
@@ -71,26 +76,28 @@ class Parser:
         return events, refused
 
 
-def _take_none(line: int, item: int | None, data: bytes) -> bool:
-    return False
+def _take_none(events: list[bytes], first: int, room: int, line: int | None) -> tuple[int, int]:
+    return first, 0
 
 
-def _pieces(
-    lines: list[bytes], max_bytes: int, take: Callable[[int, int | None, bytes], bool]
-) -> Iterator[Event | Refusal | None]:
+def _pieces(lines: list[bytes], max_bytes: int, take: Take) -> Iterator[Event | Refusal | None]:
     """Yield each event or the refusal of it, and None now and then while nothing is found."""
-    taken = 0
-    for number, line in enumerate(lines):
+    room, at = QUICK_STEP_BYTES, 0
+    while at < len(lines):
+        number, line = at, lines[at]
         if not line or line.isspace():
-            if number % STEP_BLANKS == STEP_BLANKS - 1:
+            at += 1
+            if at % STEP_BLANKS == 0:
                 yield None
             continue
-        if len(line) <= max_bytes and take(number, None, line):
-            taken += len(line) + QUICK_EVENT_BYTES
-            if taken >= QUICK_STEP_BYTES:
-                taken = 0
-                yield None
+        at, taken = take(lines, at, room, None)
+        room -= taken
+        if room <= 0:
+            room = QUICK_STEP_BYTES
+            yield None
+        if at > number:
             continue
+        at += 1
         if len(line) > max_bytes and _is_too_long(line, max_bytes):
             yield too_large(number, None, line, len(line), max_bytes)
             continue
@@ -101,16 +108,22 @@ def _pieces(
                 head = line[:KEPT_BYTES]
                 yield Refusal(number, None, "too_large", "$", "too_large", message, "", None, head, len(line))
                 continue
-            for item, data in enumerate(items):
+            item = 0
+            while item < len(items):
+                first = item
+                item, taken = take(items, item, room, number)
+                room -= taken
+                if room <= 0:
+                    room = QUICK_STEP_BYTES
+                    yield None
+                if item > first:
+                    continue
+                data = items[item]
                 if len(data) > max_bytes:
                     yield too_large(number, item, data, len(data), max_bytes)
-                elif take(number, item, data):
-                    taken += len(data) + QUICK_EVENT_BYTES
-                    if taken >= QUICK_STEP_BYTES:
-                        taken = 0
-                        yield None
                 else:
                     yield _piece(number, item, data, data)
+                item += 1
         elif text and not text.isspace():
             yield _piece(number, None, line, text)
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import NoneType
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import msgspec
+import orjson
 
+from gateway.pipeline.enrich import joined
+from gateway.summary.gathering import STAGES
 from schemas import Kind, Registry
 from schemas.added import Stamps
 from schemas.kinds import INFERENCE
@@ -21,6 +24,23 @@ _LEARN_AFTER = 50  # events
 _MAX_LESSONS = 20
 _MAX_LEARNED = 50  # names: unknown ones are compared with all of them
 _MAX_CHARACTERS = 100
+_MAX_ADDITIONS = 500
+_STAMPS = frozenset(Stamps.__annotations__)
+
+
+class Addition(NamedTuple):
+    """What enrichers add to an event."""
+
+    parts: tuple[dict[str, Any], ...]
+    fields: dict[str, Any]
+    text: bytes
+    """It, as it stands behind other fields."""
+    is_a_stamp: bool
+    """Whether it takes the place of what is added to all events."""
+    may_clash: bool
+    """Whether it is that, or the event may have one of its fields."""
+    is_plain: bool
+    """Whether more is to be looked at for the figures than `gateway.summary.gathering.TOLD`: no."""
 
 
 class Reader:
@@ -32,7 +52,7 @@ class Reader:
         self._event = event = kind.unchanged
         self.check: Callable[[bytes], dict[str, Any]] | None = None
         """Read the fields of the schema; raise an error of msgspec where pydantic is to read it."""
-        self.decode: Callable[[bytes], dict[str, Any]] | None = None
+        self.decode: Callable[[bytes], dict[str, Any]] = _never
         """The same, with the fields that were learned."""
         names: frozenset[str] = frozenset()
         if event is not None:
@@ -45,7 +65,13 @@ class Reader:
         self.is_its_document = kind.document is None and not kind.moments and names.isdisjoint(stamps)
         """Whether an event's document is the event itself and what is added to it."""
         self.is_enriched = kind.name == INFERENCE.name
+        self.additions: dict[int | None, Any] = {}
+        """By the `id` of what the first enricher gave, the second and so on; what they give together is behind None.
+
+        An addition keeps its parts, so that nothing else can have their `id`."""
+        self._added = 0
         others = {key for each in registry.kinds.values() if each is not kind for key in each.decided_by}
+        self._names = names  # that an event which is read may have
         self._known = names | stamps | others  # or not to be learned
         self._learned: dict[str, Any] = {}
         self._passed = self._lessons = 0
@@ -69,7 +95,35 @@ class Reader:
             self._lessons += 1
             self._known |= frozenset(new)
             self._learned |= dict.fromkeys(new, UNCHECKED)
+            self._names |= frozenset(new)
             self.decode = msgspec.json.Decoder(extended(self._event, self._learned)).decode
+            self._forget()
+
+    def add(self, parts: list[dict[str, Any]]) -> Addition:
+        """Return what enrichers add together, and remember it: mostly they give the same few dicts again."""
+        fields = joined(parts)
+        names = self._names | fields.keys()
+        is_a_stamp = not _STAMPS.isdisjoint(fields)
+        addition = Addition(
+            tuple(parts),
+            fields,
+            b"," + orjson.dumps(fields)[1:-1] if fields else b"",
+            is_a_stamp,
+            may_clash=is_a_stamp or not self._names.isdisjoint(fields),
+            is_plain="error" not in fields and names.isdisjoint(STAGES),
+        )
+        if self._added >= _MAX_ADDITIONS:
+            self._forget()
+        self._added += 1
+        place = self.additions
+        for part in parts:
+            place = place.setdefault(id(part), {})
+        place[None] = addition
+        return addition
+
+    def _forget(self) -> None:
+        self.additions.clear()
+        self._added = 0
 
 
 class Readers:
@@ -94,6 +148,10 @@ class Readers:
             reader = self._made[kind.name] = Reader(kind, self._registry)
         self.latest = reader
         return reader
+
+
+def _never(_: bytes) -> dict[str, Any]:
+    raise msgspec.ValidationError
 
 
 def _is_sure(declared: str | None, kind: Kind, names: frozenset[str], registry: Registry) -> bool:

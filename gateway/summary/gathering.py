@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import repeat
 from operator import itemgetter
-from typing import Any, Literal, cast
+from typing import Any, Literal
 from zlib import crc32
 
 import msgspec
@@ -35,7 +34,6 @@ PREDICTIONS, LOGS, OPERATIONS = "ml-metrics", "ml-pipeline", "ml-operations"
 """The indices whose documents are looked at; those of others are counted only."""
 STAGES = {"feature_processing_ms": "feature_processing", "model_load_ms": "model_load"}
 """Fields of predictions that no schema knows, with the operation whose ``duration_ms`` means the same."""
-USAGE = ("cpu_usage", "gpu_usage", "memory_usage_mb")
 MAX_CHARACTERS = 200
 """Longer names of models, versions, classes, services and endpoints are `OTHER`."""
 MAX_MS = 1e12
@@ -45,15 +43,19 @@ COUNTED_AT_ONCE = 1000
 
 Unit = Literal["s", "ms"]
 _UNITS = {"s": 1000.0, "ms": 1.0}
-_TOLD = (
+TOLD = (
     "model_name", "model_version", "prediction_class", "true_label", "prediction_confidence", "inference_time_ms",
-    "user_id", *USAGE,
+    "user_id", "cpu_usage", "gpu_usage", "memory_usage_mb",
 )  # fmt: skip
-_ROW = itemgetter(*_TOLD)
+Row = tuple[Any, ...]
+"""Of a prediction, the values of `TOLD`, None where it has none."""
+row_of_all = itemgetter(*TOLD)
+"""Return the row of a prediction that has all of them; raise KeyError for others."""
 _KEY = itemgetter(0, 1)
-_USER = itemgetter(_TOLD.index("user_id"))
+_USER = itemgetter(TOLD.index("user_id"))
+_USAGE = tuple((at, name) for at, name in enumerate(TOLD) if "usage" in name)
 _NUMBERS = frozenset((int, float))
-_SPREAD = 0x9E3779B97F4A7C15  # 2**64 by the golden ratio: checksums that are alike end far from each other
+_SPREAD = 2654435769  # 2**32 by the golden ratio: checksums that are alike end far from each other
 _DECODE = msgspec.json.Decoder().decode
 _Cells = dict[tuple[str | None, str | None], int]
 
@@ -76,45 +78,67 @@ class Gathering:
     def __init__(self, unit: Unit) -> None:
         """``unit``: of logs' durations."""
         self._log_ms = _UNITS[unit]
-        self._counted: dict[str, int] = {}
-        self._waiting: list[Mapping[str, Any]] = []  # predictions
+        self._documents: dict[str, int] = {}
+        self._rows: list[Row] = []
         self._models: dict[Key, Model] = {}
         self._cells: dict[Key, _Cells] = {}
         self._endpoints: dict[Key, Histogram] = {}
-        self._users: set[str | None] = set()
+        self._users: set[int] = set()
 
-    def add(self, index: str, documents: Sequence[Mapping[str, Any]]) -> None:
-        """Add documents of an index without prefix and day; they are looked at until `summary` returns."""
-        self._counted[index] = self._counted.get(index, 0) + len(documents)
+    def add(self, index: str, documents: Iterable[Mapping[str, Any]]) -> None:
+        """Add documents of an index without prefix and day."""
+        self.count(index, [self.look(index, document) for document in documents])
+
+    def look(self, index: str, document: Mapping[str, Any]) -> Row | None:
+        """Return what is to be counted of a document; of a prediction alone it is more than that it is there."""
         if index == PREDICTIONS:
-            self._waiting += documents
-            if len(self._waiting) >= COUNTED_AT_ONCE:
-                self._count()
-        elif index == LOGS:
-            self._count_logs(documents)
+            if document.get("error") is True:
+                errors, sort = self._model(_key(document)).errors, str(document.get("error_type"))
+                errors[sort] = errors.get(sort, 0) + 1
+            for name, measured in STAGES.items():
+                if name in document:
+                    self._count_stage(document, measured, document[name])
+            return tuple(map(document.get, TOLD))
+        if index == LOGS:
+            duration = document.get("duration")
+            if duration is not None and duration >= 0:
+                key = _named(document.get("service"), document.get("endpoint"))
+                _put(self._endpoints.setdefault(key, Histogram()), duration * self._log_ms)
         elif index == OPERATIONS:
-            self._count_operations(documents)
+            stage = document.get("operation")
+            if stage in STAGES.values() and document.get("status") == "complete":
+                self._count_stage(document, str(stage), document.get("duration_ms"))
+        return None
+
+    def count(self, index: str, looked: Sequence[Row | None]) -> None:
+        """Count documents of an index that were looked at, in their order."""
+        self._documents[index] = self._documents.get(index, 0) + len(looked)
+        if index == PREDICTIONS:
+            self._rows += looked  # type: ignore[arg-type]
+            if len(self._rows) >= COUNTED_AT_ONCE:
+                self._count_rows()
 
     def refuse(self, event: Mapping[str, Any]) -> None:
         """Count an event that broke its schema, if it names a model."""
-        name, version = event.get("model_name"), event.get("model_version")
-        if type(name) is str:
-            self._model(_named((name, version if type(version) is str else None))).refused += 1
+        if type(event.get("model_name")) is str:
+            self._model(_key(event)).refused += 1
 
     def summary(self, *, bounded: bool = True) -> Summary:
-        """Return the figures of all that was added; unless ``bounded`` all models, classes and endpoints by name."""
-        self._count()
-        users = {(crc32(user.encode()) * _SPREAD >> 32) % USER_HASHES for user in self._users if user is not None}
-        made = Summary(self._counted, users=sorted(users)[:MAX_USERS])
+        """Return the figures of all that was counted; unless ``bounded`` all models, classes and endpoints by name."""
+        self._count_rows()
+        made = Summary(self._documents, users=sorted(self._users)[:MAX_USERS])
         limit = MAX_MODELS if bounded else len(self._models) + len(self._endpoints)
         for key, cells in self._cells.items():
             model = self._models[key]
             model.outcomes, model.classes = _table(cells, MAX_CLASSES if bounded else 2 * len(cells))
-        for key, model in self._models.items():
-            if len(made.models) < limit:
-                made.models[key] = model
-            else:
-                made.models.setdefault((OTHER, ""), Model()).plus(model)
+        if len(self._models) <= limit:
+            made.models = self._models
+        else:
+            for key, model in self._models.items():
+                if len(made.models) < limit:
+                    made.models[key] = model
+                else:
+                    made.models.setdefault((OTHER, ""), Model()).plus(model)
         for key, durations in self._endpoints.items():
             if len(made.endpoints) < limit:
                 made.endpoints[key] = durations
@@ -128,107 +152,73 @@ class Gathering:
             model = self._models[key] = Model()
         return model
 
-    def _count(self) -> None:
+    def _count_rows(self) -> None:
         """Count the predictions that wait."""
-        documents, self._waiting = self._waiting, []
-        if not documents:
-            return
-        try:
-            rows = list(map(_ROW, documents))
-        except KeyError:  # they have not all of them
-            rows = list(zip(*(map(dict.get, documents, repeat(name)) for name in _TOLD), strict=True))  # type: ignore[arg-type]
-        groups: dict[tuple[str, str | None], list[tuple[Any, ...]]] = defaultdict(list)
+        rows, self._rows = self._rows, []
+        groups: dict[tuple[str, str | None], list[Row]] = defaultdict(list)
         deque(map(list.append, map(groups.__getitem__, map(_KEY, rows)), rows), maxlen=0)
-        for key, group in groups.items():
-            self._count_group(_named(key), group)
-        self._users.update(map(_USER, rows))
-        failed = list(map(dict.get, documents, repeat("error")))  # type: ignore[arg-type]
-        if True in failed:
-            for document in documents:
-                if document.get("error") is True:
-                    errors = self._model(_key(document)).errors
-                    sort = str(document.get("error_type"))
-                    errors[sort] = errors.get(sort, 0) + 1
-        for name, stage in STAGES.items():
-            values = list(map(dict.get, documents, repeat(name)))  # type: ignore[arg-type]
-            if values.count(None) < len(values):
-                for document, value in zip(documents, values, strict=True):
-                    self._count_stage(_key(document), stage, value)
+        for (name, version), group in groups.items():
+            self._count_group(_named(name, version), group)
+        self._users.update(
+            [crc32(user.encode()) * _SPREAD % USER_HASHES for user in map(_USER, rows) if user is not None]
+        )
 
-    def _count_group(self, key: Key, rows: list[tuple[Any, ...]]) -> None:
-        """Count predictions of one model and version."""
+    def _count_group(self, key: Key, rows: list[Row]) -> None:
+        """Count predictions of one model and version: in one loop, since most groups are small."""
         model = self._model(key)
         model.predictions += len(rows)
-        _, _, predicted, truths, confidences, durations, _, *usage = zip(*rows, strict=True)
-        cells = self._cells.setdefault(key, {})
-        for cell, count in _cells(predicted, truths):
-            cells[cell] = cells.get(cell, 0) + count
-        _put(model.confidence, CONFIDENCES, confidences)
-        _put(model.duration_ms, MILLISECONDS, durations)
-        for name, values in zip(USAGE, usage, strict=True):
-            latest = values[-1]
+        cells = self._cells.get(key)
+        if cells is None:
+            cells = self._cells[key] = {}
+        levels = model.confidence.counts or [0] * (len(CONFIDENCES) + 1)
+        lengths = model.duration_ms.counts or [0] * (len(MILLISECONDS) + 1)
+        sure = took = 0.0
+        for _, _, predicted, truth, confidence, duration, _, _, _, _ in rows:
+            if type(predicted) is not str or type(truth) is not str:
+                predicted, truth = _spelled(predicted), _spelled(truth)
+            cell = predicted, truth
+            cells[cell] = cells.get(cell, 0) + 1
+            if confidence is not None:
+                levels[bisect_left(CONFIDENCES, confidence)] += 1
+                sure += confidence
+            if duration is not None:
+                lengths[bisect_left(MILLISECONDS, duration)] += 1
+                took += duration if duration < MAX_MS else MAX_MS
+        if any(levels):
+            model.confidence = Histogram(levels, model.confidence.sum + sure)
+        if any(lengths):
+            model.duration_ms = Histogram(lengths, model.duration_ms.sum + took)
+        usage = model.usage
+        for at, name in _USAGE:
+            latest = rows[-1][at]
             if latest is None:
-                latest = next((value for value in reversed(values) if value is not None), None)
+                latest = next((row[at] for row in reversed(rows) if row[at] is not None), None)
             if latest is not None:
-                model.usage[name] = latest
+                usage[name] = latest
 
-    def _count_stage(self, key: Key, stage: str, value: Any) -> None:
+    def _count_stage(self, document: Mapping[str, Any], stage: str, value: Any) -> None:
         if type(value) in _NUMBERS and value >= 0:
-            _put(self._model(key).stages.setdefault(stage, Histogram()), MILLISECONDS, (value,))
-
-    def _count_logs(self, documents: Sequence[Mapping[str, Any]]) -> None:
-        """Count durations of requests; one below nothing is none."""
-        groups: dict[tuple[str | None, str | None], list[float]] = defaultdict(list)
-        for document in documents:
-            duration = document.get("duration")
-            if duration is not None and duration >= 0:
-                groups[document.get("service"), document.get("endpoint")].append(duration * self._log_ms)
-        for key, durations in groups.items():
-            _put(self._endpoints.setdefault(_named(key), Histogram()), MILLISECONDS, durations)
-
-    def _count_operations(self, documents: Sequence[Mapping[str, Any]]) -> None:
-        """Count operations that are stages of a model and came to their end."""
-        for document in documents:
-            stage = document.get("operation")
-            if stage in STAGES.values() and document.get("status") == "complete":
-                self._count_stage(_key(document), str(stage), document.get("duration_ms"))
+            stages = self._model(_key(document)).stages
+            _put(stages.setdefault(stage, Histogram()), value)
 
 
 def _key(document: Mapping[str, Any]) -> Key:
     """Return model and version that a document names, whatever they are in it."""
-    names = document.get("model_name"), document.get("model_version")
-    return _named(tuple(name if type(name) is str else None for name in names))  # type: ignore[arg-type]
+    name, version = document.get("model_name"), document.get("model_version")
+    return _named(name if type(name) is str else None, version if type(version) is str else None)
 
 
-def _named(key: tuple[str | None, str | None]) -> Key:
-    first, second = key[0] or "", key[1] or ""
-    return (first, second) if len(first) <= MAX_CHARACTERS and len(second) <= MAX_CHARACTERS else (OTHER, "")
+def _named(first: str | None, second: str | None) -> Key:
+    one, other = first or "", second or ""
+    return (one, other) if len(one) <= MAX_CHARACTERS and len(other) <= MAX_CHARACTERS else (OTHER, "")
 
 
-def _put(histogram: Histogram, bounds: tuple[float, ...], found: Sequence[float | None]) -> None:
-    """Count values in their buckets."""
-    values = [value for value in found if value is not None] if None in found else cast(Sequence[float], found)
-    if not values:
-        return
+def _put(histogram: Histogram, duration: float) -> None:
+    """Count a duration in milliseconds in its bucket."""
     if not histogram.counts:
-        histogram.counts = [0] * (len(bounds) + 1)
-    counts = histogram.counts
-    for bucket in map(bisect_left, repeat(bounds), values):
-        counts[bucket] += 1
-    total = sum(values)
-    if total > MAX_MS:
-        total = sum(min(value, MAX_MS) for value in values)
-    histogram.sum += total
-
-
-def _cells(predicted: tuple[Any, ...], truths: tuple[Any, ...]) -> Iterable[tuple[tuple[str | None, str | None], int]]:
-    """Count what was predicted by what was true, as they are spelled."""
-    try:  # by far the fastest way to see that all are strings, of which those that are equal are spelled alike
-        "".join(predicted), "".join(truths)
-    except TypeError:
-        kinds = Counter(zip(map(type, predicted), predicted, map(type, truths), truths, strict=True))
-        return [((_spelled(one), _spelled(other)), count) for (_, one, _, other), count in kinds.items()]
-    return Counter(zip(predicted, truths, strict=True)).items()
+        histogram.counts = [0] * (len(MILLISECONDS) + 1)
+    histogram.counts[bisect_left(MILLISECONDS, duration)] += 1
+    histogram.sum += min(duration, MAX_MS)
 
 
 def _spelled(value: Any) -> str | None:
@@ -239,16 +229,22 @@ def _spelled(value: Any) -> str | None:
 
 def _table(cells: _Cells, most: int) -> tuple[dict[str | None, dict[str | None, int]], list[str]]:
     """Return outcomes and their classes, of which so many are told apart."""
+    cells.pop((None, None), None)
+    names: dict[Any, None] = {}
     outcomes: dict[str | None, dict[str | None, int]] = {}
-    classes: dict[str | None, str | None] = {None: None}
-    for cell, count in cells.items():
-        predicted, truth = cell
-        if predicted is None and truth is None:
-            continue
-        for name in cell:
-            if name not in classes:
-                is_told = len(classes) <= most and len(name or "") <= MAX_CHARACTERS and name != OTHER
-                classes[name] = name if is_told else OTHER
-        row = outcomes.setdefault(classes[predicted], {})
-        row[classes[truth]] = row.get(classes[truth], 0) + count
-    return outcomes, [name for name, told in classes.items() if name not in (None, OTHER) and name == told]
+    for (predicted, truth), count in cells.items():
+        names[predicted] = names[truth] = None
+        if predicted in outcomes:
+            outcomes[predicted][truth] = count
+        else:
+            outcomes[predicted] = {truth: count}
+    names.pop(None, None)
+    if len(names) <= most and OTHER not in names and len("".join(names)) <= MAX_CHARACTERS:
+        return outcomes, list(names)
+    classes = [name for name in names if len(name) <= MAX_CHARACTERS and name != OTHER][:most]
+    told: dict[str | None, str | None] = {None: None, **dict(zip(classes, classes, strict=True))}
+    outcomes = {}
+    for (predicted, truth), count in cells.items():
+        row, column = outcomes.setdefault(told.get(predicted, OTHER), {}), told.get(truth, OTHER)
+        row[column] = row.get(column, 0) + count
+    return outcomes, classes
