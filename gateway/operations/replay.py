@@ -126,7 +126,7 @@ class Replay:
             counts[str(letter.index)] += 1
         groups = [Documents(index, counts[index], b"".join(parts)) for index, parts in documents.items()]
         total = sum(counts.values())
-        summary = self._digest.summary(groups)
+        summary = await asyncio.to_thread(self._digest.summary, groups)
         return Draft(SOURCE, Counts(received=total, accepted=total), groups, settled=settled, summary=summary), unknown
 
     def _is_whole(self, letter: Held) -> bool:

@@ -54,6 +54,8 @@ row_of_all = itemgetter(*TOLD)
 _KEY = itemgetter(0, 1)
 _USER = itemgetter(TOLD.index("user_id"))
 _USAGE = tuple((at, name) for at, name in enumerate(TOLD) if "usage" in name)
+_CLASSES = frozenset(("prediction_class", "true_label"))
+_TEXTS = frozenset(("model_name", "model_version", "user_id"))
 _NUMBERS = frozenset((int, float))
 _SPREAD = 2654435769  # 2**32 by the golden ratio: checksums that are alike end far from each other
 _DECODE = msgspec.json.Decoder().decode
@@ -98,12 +100,12 @@ class Gathering:
             for name, measured in STAGES.items():
                 if name in document:
                     self._count_stage(document, measured, document[name])
-            return tuple(map(document.get, TOLD))
+            return tuple([_sound(name, document.get(name)) for name in TOLD])
         if index == LOGS:
             duration = document.get("duration")
-            if duration is not None and duration >= 0:
-                key = _named(document.get("service"), document.get("endpoint"))
-                _put(self._endpoints.setdefault(key, Histogram()), duration * self._log_ms)
+            if type(duration) in _NUMBERS and duration >= 0:  # type: ignore[operator]
+                key = _named(_text(document.get("service")), _text(document.get("endpoint")))
+                _put(self._endpoints.setdefault(key, Histogram()), duration * self._log_ms)  # type: ignore[operator]
         elif index == OPERATIONS:
             stage = document.get("operation")
             if stage in STAGES.values() and document.get("status") == "complete":
@@ -204,8 +206,20 @@ class Gathering:
 
 def _key(document: Mapping[str, Any]) -> Key:
     """Return model and version that a document names, whatever they are in it."""
-    name, version = document.get("model_name"), document.get("model_version")
-    return _named(name if type(name) is str else None, version if type(version) is str else None)
+    return _named(_text(document.get("model_name")), _text(document.get("model_version")))
+
+
+def _sound(name: str, value: Any) -> Any:
+    """Return a value of a row; None where it is none that a prediction can have, as in a document from elsewhere."""
+    if name in _CLASSES:
+        return value
+    if name in _TEXTS:
+        return _text(value)
+    return value if type(value) in _NUMBERS and value >= 0 else None
+
+
+def _text(value: Any) -> str | None:
+    return value if type(value) is str else None
 
 
 def _named(first: str | None, second: str | None) -> Key:

@@ -15,10 +15,11 @@ from gateway.settings import Spool
 from gateway.spool.chosen import Reading
 from gateway.spool.folders import Folders
 from gateway.spool.letters import LetterBox
-from gateway.spool.record import Documents
+from gateway.spool.record import Documents, Record
 from gateway.spool.shelf import Letter
 from gateway.spool.state import State
 from gateway.store.query import QueryError
+from gateway.summary import Summary
 from tests.pipeline.blocks import new_digest
 from tests.spool.building import everything, letter, letters_in
 
@@ -30,8 +31,20 @@ GOOD = b'{"model_name":"m","event_id":"1"}'
 class Bench:
     """Dead letters of a data directory, and what replays put into its spool."""
 
-    def __init__(self, letters: DeadLetters, state: State, documents: Any) -> None:
-        self.letters, self.state, self.documents = letters, state, documents
+    def __init__(self, letters: DeadLetters, state: State, records: Any) -> None:
+        self.letters, self.state, self.records = letters, state, records
+
+    def documents(self) -> list[Documents]:
+        """Return all documents."""
+        return [group for record in self.records() for group in record.documents()]
+
+    def counted(self) -> dict[str, int]:
+        """Return how many documents there are by what the records' figures say."""
+        summary = Summary()
+        for record in self.records():
+            if record.summary() is not None:
+                summary.plus(Summary.decode(record.summary()))
+        return summary.indices
 
     async def keep(self, *letters: Letter) -> None:
         """Hold letters."""
@@ -61,14 +74,13 @@ async def bench(folder: Path, **trials: Trial) -> AsyncIterator[Bench]:
     try:
         spool = folders.own
 
-        def documents() -> list[Documents]:
-            items = everything(spool.folder, spool.end)
-            return [group for item in items for group in item.record.documents()]
+        def records() -> list[Record]:
+            return [item.record for item in everything(spool.folder, spool.end)]
 
         box = LetterBox(spool, state)
         digest = new_digest(max_age_days=None)
         letters = DeadLetters(state, reading, folders, [box], digest, lambda: trials)
-        yield Bench(letters, state, documents)
+        yield Bench(letters, state, records)
     finally:
         await folders.stop()
     reading.close()
@@ -124,6 +136,7 @@ async def test_only_what_is_whole_and_passes_whole(tmp_path: Path) -> None:
         }
         assert await at.left() == [each.data for each in staying]
         assert sum(group.count for group in at.documents()) == 5
+        assert at.counted() == {"ml-metrics": 4, "ml-labels": 1}
 
 
 async def test_what_a_sink_says_beforehand(tmp_path: Path) -> None:
@@ -156,6 +169,7 @@ async def test_what_a_sink_says_beforehand(tmp_path: Path) -> None:
         assert (report["replayed"], report["stay"]) == (2, 1)
         assert [each["message"] for each in report["why"]] == ["still an object"]
         assert ids_in(at.documents()) == {"one": '{"number":1}', "three": '{"number":3}'}
+        assert at.counted() == {"ml-metrics": 2}
         answers.append(GatewayError("It is away."))
         assert (await at.replay())["replayed"] == 1
         assert await at.left() == []

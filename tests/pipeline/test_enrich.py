@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from enrichers import ENRICHERS, Enricher
 from gateway.errors import SettingsError
 from gateway.pipeline.enrich import Enrichers
 from gateway.settings import Enrichment, Latency
@@ -119,3 +120,17 @@ def test_own_patterns() -> None:
         "error": True,
         "error_type": "gpu",
     }
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_an_enricher_that_never_gives_the_same_dict(quick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is added belongs to its event, also where each has other fields, and where one adds a field of another."""
+
+    def own() -> Enricher:
+        return lambda event: {"twice": 2 * event["inference_time_ms"], "latency_category": "mine"}
+
+    monkeypatch.setattr("gateway.pipeline.enrich.ENRICHERS", (*ENRICHERS, own))
+    events = [{"model_name": "m", "inference_time_ms": number, "region": "r"} for number in range(2000)]
+    stored = store(*events, digest=new_digest(quick=quick))
+    assert [each.document["twice"] for each in stored] == [2 * number for number in range(2000)]
+    assert {each.document["latency_category"] for each in stored} == {"mine"}

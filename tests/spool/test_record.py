@@ -58,13 +58,24 @@ def by_hand(*sections: tuple[int, int, bytes]) -> Record:
     return record_of(header + CHECKSUM.pack(zlib.crc32(header)) + body)
 
 
-@given(st.lists(documents, max_size=3), st.lists(letters, max_size=3), st.lists(texts, max_size=3), counts, numbers)
+summaries = st.binary(max_size=20) | st.just(b"<" + MAGIC + b">")
+
+
+@given(
+    st.lists(documents, max_size=3), st.lists(letters, max_size=3), st.lists(texts, max_size=3), summaries, counts,
+    numbers,
+)  # fmt: skip
 def test_round_trip(
-    groups: list[Documents], dead: list[DeadLetter], settled: list[str], sums: dict[str, Counts], number: int
+    groups: list[Documents],
+    dead: list[DeadLetter],
+    settled: list[str],
+    summary: bytes,
+    sums: dict[str, Counts],
+    number: int,
 ) -> None:
     """A record gives back all that was put into it."""
     sequence, written_us = number, number + 1
-    data = b"".join(encode(Draft("tcp", Counts(), groups, dead, settled), sequence, sums, written_us))
+    data = b"".join(encode(Draft("tcp", Counts(), groups, dead, settled, summary), sequence, sums, written_us))
 
     record = record_of(data)
 
@@ -73,6 +84,7 @@ def test_round_trip(
     ]
     assert dead == record.dead_letters()
     assert settled == record.settled()
+    assert summary == bytes(record.summary() or b"")
     assert sums == record.counts()
     header = record.header
     assert (sequence, written_us) == (header.sequence, header.written_us)
@@ -96,7 +108,7 @@ def test_what_a_later_version_adds_is_passed_over(kind: int, encoding: int) -> N
     record = by_hand((kind, encoding, b"\xff" * 9), (1, 0, b"known"))
 
     assert [Documents("n", 1, b"known")] == record.documents()
-    assert (record.dead_letters(), record.counts()) == ([], {})
+    assert (record.dead_letters(), record.counts(), record.summary()) == ([], {}, None)
 
 
 def test_letters_of_an_earlier_version() -> None:
@@ -126,10 +138,13 @@ def test_no_sender_can_write_the_magic_into_a_body() -> None:
     """Bytes of a refused event that look like a record are found as they were, but do not lie on disk so."""
     forged = b"".join(encode(draft("forged"), 5, {}, 0))
 
-    data = b"".join(encode(draft("a", refused=(forged,)), 1, {"tcp": Counts(2, 1, 1)}, 0))
+    made = draft("a", refused=(forged,))
+    made.summary = forged
+    data = b"".join(encode(made, 1, {"tcp": Counts(2, 1, 1)}, 0))
 
     assert data.count(MAGIC) == 1
     assert [letter(forged)] == record_of(data).dead_letters()
+    assert forged == bytes(record_of(data).summary() or b"")
     assert names_of(record_of(data)) == ["a"]
 
 

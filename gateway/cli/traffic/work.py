@@ -106,17 +106,17 @@ class Work:
         """Write the prediction service's line about the last prediction."""
         draw = self._random.random
         event["request_id"], model = self._predictions.recent or (event["request_id"], MODELS[0])
-        duration = round(model.latency_ms * (0.7 + 0.6 * draw()) * effects.latency_factor, 1)
+        duration = round(model.latency_ms / 1000 * (0.7 + 0.6 * draw()) * effects.latency_factor, 4)
         event["service"], event["logger"] = "prediction-api", "prediction_api.handlers"
         event["endpoint"], event["duration"], event["model_type"] = "/predict", duration, model.name
         event["labels"] = {"app": "prediction-api", "pod": f"prediction-api-{int(draw() * 4)}"}
         if draw() < 2 * effects.error_share:
             message = self._random.choice(OUTAGE_ERRORS)[0]
             event["level"], event["message"], event["error"] = "ERROR", message, message
-        elif duration > 300:
-            event["level"], event["message"] = "WARNING", f"Slow request: /predict took {duration} ms"
+        elif duration > 0.3:
+            event["level"], event["message"] = "WARNING", f"Slow request: /predict took {duration} s"
         else:
-            event["level"], event["message"] = "INFO", f"POST /predict 200 in {duration} ms"
+            event["level"], event["message"] = "INFO", f"POST /predict 200 in {duration} s"
         return event
 
     def operation(self, event: dict[str, Any], effects: Effects) -> dict[str, Any]:

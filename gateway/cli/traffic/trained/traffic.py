@@ -106,7 +106,7 @@ class TrainedTraffic(Events):
         milliseconds = recent["inference_time_ms"]
         event["request_id"], event["model_type"] = recent["request_id"], recent["model_name"]
         event["service"], event["logger"] = "sklearn-models", f"models.{recent['model_name']}"
-        event["duration"] = milliseconds
+        event["duration"] = round(milliseconds / 1000, 6)
         if error := recent.get("error_message"):
             event["level"], event["message"], event["error"] = "ERROR", error, error
             return event
