@@ -31,6 +31,9 @@ const charts = (() => {
     return unit ? `${text}${unit.startsWith("/") ? "" : " "}${unit}` : text;
   }
 
+  // Between two gaps there is no line: a dot shows the value.
+  const alone = (values, i) => (values[i - 1] ?? null) === null && (values[i + 1] ?? null) === null;
+
   function dataset(spec, series, at) {
     const line = color(series, at);
     const pie = spec.type === "pie";
@@ -42,7 +45,7 @@ const charts = (() => {
       backgroundColor: each ? series.values.map((_, i) => color({ color: spec.colors?.[i] }, i)) : spec.type === "line" || spec.type === "points" ? line : spec.type === "bar" || spec.type === "bars" ? line : soft(line),
       borderWidth: spec.type === "bar" || spec.type === "bars" ? 0 : 1.5,
       fill: spec.type === "area" ? "origin" : spec.type === "stack" ? (at ? "-1" : "origin") : false,
-      pointRadius: spec.type === "points" ? (spec.labels.length > 100 ? 2.5 : 4) : spec.joined ? 2.5 : spec.labels.length < 3 ? 2 : 0,
+      pointRadius: spec.type === "points" ? (spec.labels.length > 100 ? 2.5 : 4) : series.values.map((_, i) => (spec.joined || alone(series.values, i) ? 2.5 : 0)),
       pointHitRadius: 8,
       showLine: spec.type !== "points" || !!spec.joined,
       tension: spec.joined ? 0 : 0.2,

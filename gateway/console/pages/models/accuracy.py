@@ -13,7 +13,6 @@ import orjson
 Z = 1.959963984540054
 """The normal distribution has 95 % within so many standard deviations."""
 MOST_CLASSES = 12
-OTHER = "other"
 
 
 def interval(share: float | None, count: int) -> tuple[float, float] | None:
@@ -35,13 +34,13 @@ class Matrix:
     cells: list[list[int]]
     """By predicted, then by true class."""
     precision: list[float | None]
-    """Of those predicted as a class, the share that is one; None for `OTHER`, and where there are none."""
+    """Of those predicted as a class, the share that is one; None of others together, and of none."""
     recall: list[float | None]
     """Of those that are of a class, the share predicted as one."""
     correct: int
     labelled: int
     others: int
-    """How many classes are together as `OTHER`."""
+    """How many classes those are."""
 
     def shade(self, predicted: int, true: int) -> int:
         """Return the tenths that a cell has of all that are of its true class; 1 where it is not empty."""
@@ -71,7 +70,7 @@ def matrix(buckets: Iterable[dict[str, Any]]) -> Matrix | None:
         cells[place.get(predicted, len(classes))][place.get(true, len(classes))] += count
     nothing: list[float | None] = [None] if others else []
     return Matrix(
-        [*classes, *([OTHER] if others else [])],
+        [*classes, *([f"{others} others"] if others else [])],
         cells,
         [pairs[name, name] / predictions[name] if predictions[name] else None for name in classes] + nothing,
         [pairs[name, name] / truths[name] if truths[name] else None for name in classes] + nothing,

@@ -18,6 +18,8 @@ from gateway.console.view import View
 from gateway.settings import Settings, Thresholds
 
 SLICES = 7
+LEGEND = 30
+"""Characters."""
 MESSAGES = 5
 """So many examples of a type of error, those that came last."""
 SHOWN_ROWS = 200
@@ -93,7 +95,7 @@ class _Panels:
                 rest = {at: n - sum(each.get(at, 0) for each in shown.values()) for at, n in all_of_it.items()}
                 shown["other models"] = {at: max(0, n) for at, n in rest.items()}
         series = [
-            {"name": name, "values": stretches.rates(each, per_secs)}
+            {"name": _short(name), "values": stretches.rates(each, per_secs)}
             | ({"color": "soft"} if at >= len(shown) - 1 and name == "other models" else {})
             for at, (name, each) in enumerate(shown.items())
         ]
@@ -209,7 +211,7 @@ class _Panels:
         ]
         chart = {
             "type": "pie",
-            "labels": [f"{name} · {words.share(count / found.total)}" for name, count, _ in parts],
+            "labels": [f"{_short(name)} · {words.share(count / found.total)}" for name, count, _ in parts],
             "series": [{"name": "predictions", "values": [count for _, count, _ in parts]}],
             "colors": [color or at for at, (_, _, color) in enumerate(parts)],
         }
@@ -252,6 +254,11 @@ def _charted(buckets: list[dict[str, Any]], chart: Chart) -> Context:
     """Return the chart, None for one without any value, and how many predictions there are."""
     told = bool(buckets) and any(value is not None for each in chart["series"] for value in each["values"])
     return {"count": sum(each["count"] for each in buckets), "chart": chart if told else None}
+
+
+def _short(name: str) -> str:
+    """Return as much of a name as a legend has room for."""
+    return name if len(name) <= LEGEND else f"{name[: LEGEND - 1]}…"
 
 
 def _floor(*series: list[float | None]) -> float:
