@@ -236,7 +236,7 @@ async def test_steps_durations_and_events_are_counted(page: Panels) -> None:
             at += secs
     await page.send(*events)
 
-    values = re.findall(r'<td class="key">(.*?)</td>|data-value="(.*?)"', await page.get("durations"))
+    values = re.findall(r'<td class="key name">(.*?)</td>|data-value="(.*?)"', await page.get("durations"))
     rows = [values[at : at + 6] for at in range(0, len(values), 6)]
     found = {unescape(row[0][0]): [float(value) for _, value in row[1:]] for row in rows}
     assert found == {
