@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from html import unescape
 from html.parser import HTMLParser
@@ -16,10 +16,12 @@ from fastapi import FastAPI
 
 from gateway.console.asking import Asking
 from gateway.console.layout import Layout, Page
+from gateway.spool.record import Documents
 from gateway.store.embedded import EmbeddedStore
-from tests.pipeline.blocks import NOON, draft_of, new_block
+from tests.pipeline.blocks import NOON, draft_of, new_block, new_digest
 from tests.store.documents import SETTINGS, fill
 
+Put = Callable[[list[Documents]], Awaitable[None]]
 SINCE, UNTIL = NOON - 3600, NOON
 
 
@@ -52,18 +54,19 @@ class Table(HTMLParser):
 class Panels:
     """One page's panels, looking at the hour before noon."""
 
-    def __init__(self, store: EmbeddedStore, page: Page) -> None:
-        self._store = store
+    def __init__(self, page: Page, put: Put, prefix: str = "") -> None:
+        self._put = put
         self._page = page
+        self._digest = new_digest(index_prefix=prefix)
         application = FastAPI()
         application.include_router(Layout().router([page]))
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://gateway")
 
     async def send(self, *events: dict[str, Any]) -> None:
         """Store what a gateway makes of events; none may be refused."""
-        draft, refused = draft_of(new_block(*events))
+        draft, refused = draft_of(new_block(*events), self._digest)
         assert not refused
-        await fill(self._store, draft.documents)
+        await self._put(list(draft.documents))
 
     async def get(self, panel: str, **asked: str) -> str:
         """Return a panel."""
@@ -92,7 +95,7 @@ async def open_panels(tmp_path: Path, page: Callable[[Asking], Page]) -> AsyncIt
     """Open a page over an empty store."""
     store = EmbeddedStore(tmp_path / "store.duckdb", SETTINGS)
     await store.open()
-    panels = Panels(store, page(Asking(lambda: store)))
+    panels = Panels(page(Asking(lambda: store)), lambda groups: fill(store, groups))
     async with panels.http:
         yield panels
     await store.close()

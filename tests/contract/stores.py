@@ -21,11 +21,11 @@ class Subject:
     def __init__(self, store: Store, add: Callable[[list[Documents]], Awaitable[None]], prefix: str) -> None:
         self.store = store
         self.prefix = prefix
-        self._add = add
+        self.put = add
 
     async def add(self, index: str, documents: Mapping[str, dict[str, Any] | bytes]) -> None:
         """Write documents and make them visible."""
-        await self._add([group(self.prefix + index, *documents.items())])
+        await self.put([group(self.prefix + index, *documents.items())])
 
     async def search(self, index: str = "*", **arguments: Any) -> Hits:
         """Ask, in the indices of this test."""
