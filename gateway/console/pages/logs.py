@@ -23,7 +23,7 @@ from gateway.store.query import Hits, Query
 
 INDEX = "ml-pipeline-*"
 FIELDS = {"level": "level", "service": "service", "endpoint": "endpoint"}
-MILLISECONDS = {"s": 1000.0, "ms": 1.0, "us": 0.001}
+MILLISECONDS = {"s": 1000.0, "ms": 1.0}
 """Of one unit of a line's `duration`."""
 LINES = 50
 ENDPOINTS = 30
@@ -179,14 +179,19 @@ class _Panels:
 
     async def _messages(self, view: View, level: str) -> tuple[list[Bucket], Hits]:
         """Return the most frequent messages of a level, and its newest lines."""
-        query = self._query(view, level=level)
         found, newest = await asyncio.gather(
-            self._ask(query, by=("message", "service"), limit=ERRORS),
+            self._ask(self._query(view, level=level), by=("message", "service"), interval=view.interval, limit=ERRORS),
             self._asking.search(self._query(view, level=level, limit=NEWEST)),
         )
-        rows = [{"level": level, "message": each["key"][0], "service": each["key"][1], "count": each["count"]}
-                for each in found.buckets if each["key"][0] is not None]  # fmt: skip
-        return rows, newest
+        rows: dict[tuple[Any, ...], Bucket] = {}
+        for each in found.buckets:  # in the order of time
+            message, service = each["by"]
+            if message is not None:
+                row = rows.setdefault(
+                    (message, service), {"level": level, "message": message, "service": service, "count": 0}
+                )
+                row |= {"count": row["count"] + each["count"], "since": each["key"]}
+        return [*rows.values()], newest
 
     async def _last(self, view: View, row: Bucket, seen: dict[tuple[Any, ...], str]) -> None:
         """Say when a message was last seen, and how it is searched for."""
@@ -200,9 +205,11 @@ class _Panels:
         )
         row["last"] = seen.get(_kind(row))
         if row["last"] is None:
+            # Looked for from the stretch on in which there is one: less to read. No service cannot be asked for.
             where = {name: row[name] for name in ("level", "message", "service")}
-            # That a line is of no service cannot be asked for.
-            found = await self._asking.search(self._query(view, limit=1 if row["service"] else NEWEST, **where))
+            query = self._query(view, limit=1 if row["service"] else NEWEST, **where)
+            later = replace(query, since=row["since"])
+            found = await self._asking.search(max(query, later, key=lambda each: each.since_us or 0))
             alike = (hit["_source"]["@timestamp"] for hit in found.hits if _kind(hit["_source"]) == _kind(row))
             row["last"] = next(alike, None)
 

@@ -24,6 +24,10 @@ function showTimes(root) {
   }
 }
 
+// What has the focus keeps it when it is made anew.
+const nameOf = (each) => [each.tagName, each.getAttribute("href"), each.closest("[data-query]")?.dataset.query, each.closest("details, [id]")?.id, each.textContent].join(" ");
+const sameIn = (root, name) => [...root.querySelectorAll("a[href], button, summary, [tabindex]")].find((each) => nameOf(each) === name);
+
 function finish(root) {
   showTimes(root);
   for (const each of root.querySelectorAll("[data-origin]")) each.textContent = ORIGIN;
@@ -81,7 +85,9 @@ class Panel {
         canvas.closest(".chart").replaceWith(old[at].closest(".chart"));
       });
     } else old.forEach((canvas) => charts.drop(canvas));
+    const focused = this.place.contains(document.activeElement) && nameOf(document.activeElement);
     this.place.replaceChildren(...made.childNodes);
+    if (focused) sameIn(this.place, focused)?.focus({ preventScroll: true });
     for (const canvas of this.place.querySelectorAll("canvas[data-chart]")) charts.draw(canvas);
     this.place.dispatchEvent(new CustomEvent("filled", { bubbles: true }));
   }

@@ -14,12 +14,12 @@ const calls = {
   },
   send: {
     method: "POST", path: "/v1/dead-letters/replay", more: "",
-    asked: (count) => `Send ${counted(count)} again? Those that pass now are stored and are no dead letters any more.`,
+    asked: (count, what) => `Send ${counted(count)} again (${what})? Those that pass now are stored and are no dead letters any more.`,
     told: (found) => `${counted(found.replayed)} ${found.replayed === 1 ? "was" : "were"} sent again, ${format.whole.format(found.stay)} ${found.stay === 1 ? "stays" : "stay"}.`,
   },
   drop: {
     method: "DELETE", path: "/v1/dead-letters", more: "",
-    asked: (count) => `Drop ${counted(count)} for good? They cannot be brought back.`,
+    asked: (count, what) => `Drop ${counted(count)} for good (${what})? They cannot be brought back.`,
     told: (found) => `${counted(found.dropped, "dead letter")} ${found.dropped === 1 ? "was" : "were"} dropped.`,
   },
 };
@@ -42,9 +42,9 @@ function refusal(status, found) {
   return status === 429 ? `Not now. ${why}` : why;
 }
 
-async function call(name, query, count) {
+async function call(name, { query, count, what }) {
   const wanted = calls[name];
-  if (working || (wanted.asked && !confirm(wanted.asked(count)))) return;
+  if (working || (wanted.asked && !confirm(wanted.asked(Number(count), what)))) return;
   working = true;
   tell("Working …", "");
   try {
@@ -65,5 +65,5 @@ async function call(name, query, count) {
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-do]");
   const place = button?.closest("[data-query]");
-  if (place) call(button.dataset.do, place.dataset.query, Number(place.dataset.count));
+  if (place) call(button.dataset.do, place.dataset);
 });
