@@ -30,7 +30,7 @@ function tell(text, state, lines = []) {
   const close = Object.assign(document.createElement("button"), { type: "button", textContent: "Close" });
   close.addEventListener("click", () => { answerPlace.hidden = true; });
   answerPlace.replaceChildren(Object.assign(document.createElement("p"), { textContent: text }), ...(lines.length ? [list] : []), close);
-  answerPlace.className = `message whole answer ${state}`;
+  answerPlace.className = `message whole reply ${state}`;
   answerPlace.hidden = false;
   answerPlace.focus({ preventScroll: true });
 }
