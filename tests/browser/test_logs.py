@@ -1,6 +1,7 @@
 """Log lines and a request's story in a real browser."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from playwright.sync_api import expect
@@ -13,7 +14,7 @@ ODD = 'a/b "c" ü<b id=injected>&?#%2F\\'
 MARKUP = "<b id=injected>bold</b>"
 
 
-def send(running: Gateway, *events: dict[str, object]) -> None:
+def send(running: Gateway, *events: Mapping[str, object]) -> None:
     """Send events and return when they can be found."""
     lines = b"\n".join(json.dumps(event).encode() for event in events)
     assert running.http.post("/v1/events", content=lines).json()["rejected"] == 0

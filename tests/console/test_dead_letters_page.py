@@ -16,8 +16,8 @@ LONG = b'{"model_name":"m","pad":"%b","cpu_usage":"high","rest":"%b"}' % (b"p" *
 TAGS = re.compile(r"<[^>]*>")
 
 
-def panel(running: Gateway, name: str, status: int = 200, **query: str) -> str:
-    answer = running.http.get(f"/console/dead_letters/{name}", params=query)
+def panel(running: Gateway, name: str, status: int = 200, *, cursor: str = "", **query: str) -> str:
+    answer = running.http.get(f"/console/dead_letters/{name}", params={**query, "cursor": cursor})
     assert answer.status_code == status, answer.text
     return answer.text
 
@@ -61,14 +61,14 @@ def test_groups_letters_and_the_field(gateway: GatewayFactory) -> None:
 
     # The newest first, then older ones, each once.
     seen: list[str] = []
-    query: dict[str, str] = {"rule": "less_than_equal"}
+    cursor = ""
     while True:
-        page = panel(running, "newest", **query)
+        page = panel(running, "newest", rule="less_than_equal", cursor=cursor)
         seen += re.findall(r"letter=(\d+)\">Input", page)
         older = re.search(r"cursor=(\d+)\" rel=\"next\"", page)
         if older is None:
             break
-        query["cursor"] = older[1]
+        cursor = older[1]
     assert len(seen) == len(set(seen)) == 62
     assert seen == sorted(seen, key=int, reverse=True)
 

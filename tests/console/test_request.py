@@ -77,15 +77,16 @@ async def test_a_story(tmp_path: Path) -> None:
 )
 def test_a_label_judges_as_the_gateway_does(said: object, truth: object, right: bool) -> None:
     """What counts as right is what `prediction_correct` says where the truth is known at once."""
+    events: list[dict[str, Any]] = [
+        {"type": "model_inference", "model_name": "m", "prediction_class": said},
+        {"type": "model_inference", "model_name": "other", "prediction_class": "x"},
+        {"type": "label", "model_name": "m", "true_label": truth},
+        {"type": "label", "true_label": truth},  # of which of the two is not known
+    ]
     hits = [
         {"_index": "i", "_id": str(n), "_source": {"@timestamp": f"2026-11-21T10:00:0{n}Z", **each}}
-        for n, each in enumerate([
-            {"type": "model_inference", "model_name": "m", "prediction_class": said},
-            {"type": "model_inference", "model_name": "other", "prediction_class": "x"},
-            {"type": "label", "model_name": "m", "true_label": truth},
-            {"type": "label", "true_label": truth},  # of which of the two is not known
-        ])
-    ]  # fmt: skip
+        for n, each in enumerate(events)
+    ]
     random.Random(1).shuffle(hits)
     steps = request.told(hits)
     assert [step["state"] for step in steps[2:]] == ["good" if right else "warn", ""]

@@ -105,16 +105,16 @@ def _log(fields: Fields) -> tuple[str, str]:
 
 
 def _label(fields: Fields, predictions: Sequence[Fields] = ()) -> tuple[str, str]:
-    """Tell the truth, and whether the only prediction it can be about was right."""
+    """Tell the truth, and whether what was predicted was right, where only one class was."""
     has = _Has(fields)
     model = fields.get("model_name")
     about = [each for each in predictions if model is None or each.get("model_name") == model]
-    said = [_spelt(each["prediction_class"]) for each in about if each.get("prediction_class") is not None]
+    said = {_spelt(each["prediction_class"]) for each in about if each.get("prediction_class") is not None}
     text = f"the truth is {has.text('true_label')}"
     if len(said) != 1:
         return text, ""
-    right = said[0] == has.text("true_label")
-    return f"{text}: the model was {'right' if right else f'wrong, it said {said[0]}'}", "good" if right else "warn"
+    right = said == {has.text("true_label")}
+    return f"{text}: the model was {'right' if right else f'wrong, it said {said.pop()}'}", "good" if right else "warn"
 
 
 def _operation(fields: Fields) -> tuple[str, str]:
