@@ -59,7 +59,7 @@ def duration(secs: float | None) -> str:
     hours, minutes = divmod(round(secs / 60), 60)
     if hours < 24:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    return f"{hours // 24} d {hours % 24} h"
+    return f"{hours // 24} d {hours % 24} h" if hours % 24 else f"{hours // 24} d"
 
 
 def size(count: float | None) -> str:
