@@ -109,7 +109,7 @@ class _Panels:
         stretches = moments(view)
         series = [
             {
-                "name": name,
+                "name": name[:40],
                 "values": [counts[name].get(at, 0) for at in stretches],
                 "color": COLORS.get(name.upper(), 5),
             }

@@ -47,7 +47,8 @@ class Panel {
     if (document.hidden && this.filled) return this.later();
     this.place.setAttribute("aria-busy", "true");
     try {
-      const answer = await fetch(this.place.dataset.panel, { signal: AbortSignal.timeout(60000) });
+      const answer = await fetch(ORIGIN + this.place.dataset.panel, // not below an address with a password in it
+        { signal: AbortSignal.timeout(60000) });
       const text = await answer.text();
       this.cost = Number((answer.headers.get("server-timing") || "").match(/dur=(\d+)/)?.[1] || 0);
       if (!/^text\/html/.test(answer.headers.get("content-type") || "")) throw new Error(`It answered ${answer.status}.`);

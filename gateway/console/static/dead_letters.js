@@ -48,7 +48,7 @@ async function call(name, { query, count, what }) {
   working = true;
   tell("Working …", "");
   try {
-    const answer = await fetch(`${wanted.path}?${query}${wanted.more}`, { method: wanted.method });
+    const answer = await fetch(`${ORIGIN}${wanted.path}?${query}${wanted.more}`, { method: wanted.method });
     const found = await answer.json().catch(() => null);
     if (answer.ok) {
       const why = (found.why ?? []).map((each) => `${counted(each.count)}: ${each.path === "$" ? "" : `${each.path}: `}${each.message}`);
