@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from gateway.monitoring.names import REST, Names, anonymous, forget_endpoint, forget_model
 from gateway.summary import Histogram, Model, Summary
-from gateway.summary.figures import Key
+from gateway.summary.figures import MAX_USERS, Key
 
 
 class Adding:
-    """What is new: by minute, and its ``sum``.
+    """What is new, by minute.
 
     ``known`` are all figures so far, ``models`` and ``endpoints`` the names told apart, which change, ``first`` the
-    first of the minutes that are kept."""
+    first of the minutes that are kept.
+    """
 
     def __init__(self, known: Summary, models: Names, endpoints: Names, first: int) -> None:
         self._known = known
         self._first = first
+        self._classes: dict[Key, list[str]] = {}
+        self._users: dict[int, set[int]] = {}
         self.models = models
         self.endpoints = endpoints
         self.gone_models: list[Key] = []
         self.gone_endpoints: list[Key] = []
-        self.sum = Summary()
         self.minutes: dict[int, Summary] = {}
 
     def add(self, minute: int, new: Summary) -> None:
@@ -30,24 +32,28 @@ class Adding:
             place, gone = self.models.place(key, minute, self._first)
             if gone is not None:
                 self.gone_models.append(gone)
-                for summary in (self.sum, *self.minutes.values()):
+                for summary in self.minutes.values():
                     forget_model(summary, gone)
-            mine = self._model(place)
-            counted = anonymous(model) if place == REST else model
-            mine.plus(counted)
-            # With the classes that are told apart of the model ever since, so that all its minutes fit together.
-            into.models.setdefault(place, Model(classes=mine.classes)).plus(counted)
+            if place not in into.models:
+                into.models[place] = Model(classes=self._classes_of(place))
+            into.models[place].plus(anonymous(model) if place == REST else model)
         for key, durations in new.endpoints.items():
             place, gone = self.endpoints.place(key, minute, self._first)
             if gone is not None:
                 self.gone_endpoints.append(gone)
-                for summary in (self.sum, *self.minutes.values()):
+                for summary in self.minutes.values():
                     forget_endpoint(summary, gone)
-            for summary in (self.sum, into):
-                summary.endpoints.setdefault(place, Histogram()).plus(durations)
-        rest = Summary(indices=new.indices, users=new.users)
-        self.sum.plus(rest)
-        into.plus(rest)
+            into.endpoints.setdefault(place, Histogram()).plus(durations)
+        into.plus(Summary(indices=new.indices))
+        self._users.setdefault(minute, set()).update(new.users)
+
+    def sum(self) -> Summary:
+        """Return all of it, without users; add no more."""
+        found = Summary()
+        for minute, summary in self.minutes.items():
+            found.plus(summary)
+            summary.users = sorted(self._users[minute])[:MAX_USERS]
+        return found
 
     def forget_in(self, summary: Summary) -> None:
         """Count with the rest what made room."""
@@ -56,8 +62,9 @@ class Adding:
         for key in self.gone_endpoints:
             forget_endpoint(summary, key)
 
-    def _model(self, key: Key) -> Model:
-        if key not in self.sum.models:
+    def _classes_of(self, key: Key) -> list[str]:
+        """Return the classes that are told apart of a model ever since: one list, so that all minutes fit together."""
+        if key not in self._classes:
             known = self._known.models.get(key)
-            self.sum.models[key] = Model(classes=[] if known is None or key == REST else list(known.classes))
-        return self.sum.models[key]
+            self._classes[key] = [] if known is None or key == REST else list(known.classes)
+        return self._classes[key]

@@ -118,6 +118,7 @@ class Figures:
             adding.endpoints.seen(summary.endpoints, minute)
         for minute, (_, summary) in zip(minutes, counted, strict=True):
             adding.add(minute, summary)
+        new = adding.sum()
         blobs = self._written(folder, first, adding)
 
         def put() -> None:
@@ -127,11 +128,8 @@ class Figures:
                         self._blobs.pop(place, None)
                     else:
                         self._blobs[place] = data
-                for key in adding.gone_models:
-                    forget_model(self._all, key)
-                for key in adding.gone_endpoints:
-                    forget_endpoint(self._all, key)
-                self._all.plus(adding.sum)
+                adding.forget_in(self._all)
+                self._all.plus(new)
                 self._all.users = []
                 self._models, self._endpoints = adding.models, adding.endpoints
                 self._seconds.extend((at, summary.indices) for at, summary in counted)
