@@ -7,6 +7,8 @@ this one passes over. What `minus` is given must have been in it; users alone st
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from itertools import repeat
+from operator import add, sub
 from typing import TypeVar
 
 import msgspec
@@ -46,11 +48,13 @@ class Histogram(msgspec.Struct, array_like=True):
         """Add another of the same bounds, or take it away."""
         if not other.counts:
             return
-        if not self.counts:
-            self.counts = [0] * len(other.counts)
-        self.counts = [mine + sign * its for mine, its in zip(self.counts, other.counts, strict=True)]
+        if sign > 0:
+            self.counts = list(map(add, self.counts, other.counts)) if self.counts else other.counts.copy()
+            self.sum += other.sum
+            return
+        self.counts = list(map(sub, self.counts or repeat(0), other.counts))
         # What is left of a sum of fractions when all of them are gone is not quite nothing.
-        self.sum = self.sum + sign * other.sum if any(self.counts) else 0.0
+        self.sum = self.sum - other.sum if any(self.counts) else 0.0
 
 
 class Model(msgspec.Struct, array_like=True):
@@ -79,14 +83,22 @@ class Model(msgspec.Struct, array_like=True):
         """Add those of another, or take them away."""
         self.predictions += sign * other.predictions
         self.refused += sign * other.refused
-        _add(self.errors, other.errors, sign)
+        if other.errors:
+            _add(self.errors, other.errors, sign)
+        outcomes, classes = self.outcomes, self.classes
         for predicted, truths in other.outcomes.items():
-            row = self._class(predicted, sign)
-            mine = self.outcomes.setdefault(row, {})
+            row = predicted if predicted in classes else self._class(predicted, sign)
+            mine = outcomes.get(row)
+            if mine is None:
+                mine = outcomes[row] = {}
             for truth, count in truths.items():
-                _add(mine, {self._class(truth, sign): count}, sign)
+                column = truth if truth in classes else self._class(truth, sign)
+                if left := mine.get(column, 0) + sign * count:
+                    mine[column] = left
+                else:
+                    mine.pop(column, None)
             if not mine:
-                del self.outcomes[row]
+                del outcomes[row]
         self.confidence.plus(other.confidence, sign)
         self.duration_ms.plus(other.duration_ms, sign)
         for stage, durations in other.stages.items():
@@ -150,7 +162,10 @@ V = TypeVar("V", Model, Histogram)
 
 def _of(known: dict[Key, V], key: Key, new: type[V]) -> V:
     """Return the figures of a key, or of all that are not told apart."""
-    if key not in known and len(known) >= MAX_MODELS:
+    found = known.get(key)
+    if found is not None:
+        return found
+    if len(known) >= MAX_MODELS:
         key = (OTHER, "")
     return known.setdefault(key, new())
 
