@@ -125,8 +125,9 @@ def _read(db: DuckDBPyConnection, column: str, places: Iterable[tuple[str, int]]
     return {
         (index, row): value
         for index, numbers in rows.items()
+        # Bound, not spelled out: of 10,000 rows the text alone took five times as long.
         for row, value in db.execute(
-            f"SELECT rowid, {column} FROM {quoted(index)} WHERE rowid IN ({', '.join(map(str, numbers))})"
+            f"SELECT rowid, {column} FROM {quoted(index)} WHERE rowid IN (SELECT unnest($1::BIGINT[]))", [numbers]
         ).fetchall()
     }
 
