@@ -92,6 +92,13 @@ async def test_all_figures_are_those_of_the_events(page: Panels, chosen: dict[st
         "Datasets": str(len(set(having(events, "dataset_name")))),
         "Lowest score": f"{min(having(events, 'score')):.3f}",
     }
+    for name, field in quality.FIELDS.items():
+        others = {other: value for other, value in chosen.items() if other != name}
+        values = having(
+            [e for e in sent if all(e.get(quality.FIELDS[key]) == value for key, value in others.items())], field
+        )
+        told = (await page.get("figures", **chosen)).split(f'data-values="{name}"')[1].split("</template>")[0]
+        assert re.findall(r'value="(.*?)"', told) == sorted(set(values)), "what one can change to"
     assert f"{passed[None]} do not say whether they passed" in await page.get("figures", **chosen)
 
     expected = {}

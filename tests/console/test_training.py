@@ -296,8 +296,9 @@ async def test_what_is_too_much_is_said(page: Panels, monkeypatch: pytest.Monkey
     """The newest events count, and how many are left out stands there."""
     monkeypatch.setattr(reading, "MOST_DOCUMENTS", 30)
     await page.send(*(event(at, "scaling_success", f"run-{at}") for at in range(100)))
-    html = await page.get("figures")
-    assert "newest 30 events and reports; 70 older ones are left out" in html
+    assert "in the newest 30 events" in await page.get("figures")
+    html = " ".join((await page.get("runs")).split())
+    assert "newest 30 events and reports of this stretch of time; 70 older ones are left out" in html
     assert (await page.figures())["Pipeline events"] == "30"
     assert {row[0] for row in await page.rows("runs")} == {f"run-{at}" for at in range(70, 100)}
     assert (await page.figures(run="run-5"))["Runs"] == "1", "one run is read whole"

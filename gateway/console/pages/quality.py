@@ -99,7 +99,11 @@ def page(asking: Asking, prefix: str = "") -> Page:
     async def figures(view: View) -> Context:
         whole, by_passed = await counted(view), await counted(view, "passed")
         by_column = await counted(view, "dataset_name", "column", "passed")
-        names = {name: await counted(view, field) for name, field in FIELDS.items()}
+        datasets = await counted(view, "dataset_name")
+        choices = {}
+        for name, of in FIELDS.items():  # what one can change to: with the other filters, without its own
+            found = await counted(replace(view, filters={**view.filters, name: ""}), of)
+            choices[name] = sorted(str(each["key"]) for each in found.buckets)
         tally = Tally(unjudged=by_passed.missing)
         for bucket in by_passed.buckets:
             tally.add(bucket["key"], bucket)
@@ -108,9 +112,9 @@ def page(asking: Asking, prefix: str = "") -> Page:
             "tally": tally,
             "lowest": lowest,
             "where": next((each["key"] for each in by_column.buckets if each["min:score"] == lowest is not None), None),
-            "datasets": len(names["dataset"].buckets),
-            "more": names["dataset"].other > 0,
-            "choices": {name: sorted(str(each["key"]) for each in found.buckets) for name, found in names.items()},
+            "datasets": len(datasets.buckets),
+            "more": datasets.other > 0,
+            "choices": choices,
         }
 
     async def by_dataset(view: View) -> Context:

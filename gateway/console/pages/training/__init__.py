@@ -95,10 +95,16 @@ def page(asking: Asking, prefix: str = "") -> Page:
         return {"run": run, "unit": unit, "charts": charts}
 
     async def runs(view: View) -> Context:
-        found = (await reading.runs(asking, prefix, view)).runs
-        names = metrics.names(found)
+        made = await reading.runs(asking, prefix, view)
+        names = metrics.names(made.runs)
         shown = [view.filters["metric"]] if view.filters["metric"] else names[:2]
-        return {"runs": found[:MOST_ROWS], "all": len(found), "metrics": [name for name in shown if name in names]}
+        return {
+            "runs": made.runs[:MOST_ROWS],
+            "all": len(made.runs),
+            "metrics": [name for name in shown if name in names],
+            "left": made.total - made.read,
+            "read": made.read,
+        }
 
     async def events(view: View) -> Context:
         counts: Counter[str] = Counter()
