@@ -119,7 +119,7 @@ class Gateway:
         asking = Asking(lambda: self._store)
         prefix = settings.events.index_prefix
         pages = (
-            overview.page(status, self.figures, asking),
+            overview.page(status, self.figures, asking, prefix),
             models.page(settings, asking),
             training.page(asking, prefix),
             logs.page(asking, prefix, settings.monitoring.log_duration_unit),

@@ -2,80 +2,220 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
+import orjson
+
+Fields = Mapping[str, Any]
 State = Literal["", "good", "warn", "bad", "soft"]
-MAX_WORDS = 6
-MAX_CHARACTERS = 300
-_WHO = ("model_name", "service", "dataset_name", "logger", "actor", "pipeline", "name", "operation")
-_LEVELS: Mapping[str, State] = {
-    **dict.fromkeys(("critical", "fatal", "error"), "bad"),
-    **dict.fromkeys(("warning", "warn"), "warn"),
-    **dict.fromkeys(("debug", "trace"), "soft"),
-}
-_CONFIDENCE: Mapping[str, State] = {"high": "good", "medium": "warn", "low": "bad"}
-_LATENCY: Mapping[str, State] = {"slow": "warn", "very_slow": "bad"}
-# Said by their values alone, and with their names; what is said above them comes first.
-_PLAIN = ("event_category", "check_name", "column", "operation", "action", "node_type", "resource", "outcome", "status")
-_NAMED = ("epoch", "step", "score", "drift_score", "progress", "true_label", "severity")
+Said = tuple[Any, State]
+_NOT_SHOWN = {"@timestamp", "timestamp", "received_at", "type", "tenant", "event_id", "@version"}
+_CONFIDENCES: Mapping[str, State] = {"high": "good", "medium": "warn", "low": "bad"}
+_LATENCIES: Mapping[str, State] = {"fast": "good", "slow": "warn", "very_slow": "bad"}
+_SEVERITIES: Mapping[str, State] = {
+    "debug": "soft", "warn": "warn", "warning": "warn", "error": "bad", "critical": "bad", "fatal": "bad",
+}  # fmt: skip
+_MAX_TEXT = 2000  # more of one value nobody reads
 
 
-class Word(NamedTuple):
+class Part(NamedTuple):
     """A part of what is said, and what to make of it."""
 
     text: str
-    state: State = ""
+    state: State
 
 
-def who(document: Mapping[str, Any]) -> str:
-    """Return the model, service or whatever else it is about; empty when it does not say."""
-    return next((_text(document[name]) for name in _WHO if _is_plain(document.get(name))), "")
+class Told(NamedTuple):
+    """Of an event: what kind it is, who it is about, and what matters, most important first."""
+
+    kind: str
+    who: str
+    parts: list[Part]
 
 
-def level_state(level: object) -> State:
-    """Return what to make of the level of a log line."""
-    return _LEVELS.get(str(level).lower(), "")
+def tell(base: str, fields: Fields) -> Told:
+    """Tell of a document of the index ``base``, without prefix and day."""
+    kind, who, what = _KINDS.get(base, (base, _first("model_name", "service", "name", "id"), _others))
+    if base == "ml-training" and "mlflow_event" in fields:
+        kind, who, what = _MLFLOW
+    about = who(fields)
+    said = [Part(_text(text), state) for text, state in what(fields) if text not in (None, "")]
+    return Told(kind, about, [part for part in said if part.text != about])
 
 
-def words(document: Mapping[str, Any]) -> list[Word]:
-    """Return what matters of an event of any kind, most important first."""
-    found: list[Word] = []
-    get = document.get
-    if _is_plain(get("level")):
-        found.append(Word(_text(document["level"]), level_state(document["level"])))
-    if _is_plain(get("message")):
-        found.append(Word(_text(document["message"])))
-    if _is_plain(get("error_message")) or get("error_type"):
-        found.append(Word(_text(get("error_message") or get("error_type")), "bad"))
-    if _is_plain(get("prediction_class")):
-        correct = get("prediction_correct")
-        found.append(Word(_text(document["prediction_class"])))
-        if correct is not None:
-            found.append(Word("correct", "good") if correct else Word("wrong", "bad"))
-    if _is_plain(get("prediction_confidence")):
-        level = _text(get("confidence_level") or "")
-        text = f"confidence {_text(document['prediction_confidence'])} {level}".rstrip()
-        found.append(Word(text, _CONFIDENCE.get(level, "")))
-    if _is_plain(get("inference_time_ms")):
-        category = _text(get("latency_category") or "")
-        text = f"{_text(document['inference_time_ms'])} ms {category.replace('_', ' ')}".rstrip()
-        found.append(Word(text, _LATENCY.get(category, "")))
-    about = who(document)
-    for name in _PLAIN:
-        if _is_plain(get(name)) and _text(document[name]) != about:
-            text = _text(document[name])
-            found.append(Word(text, "bad" if "error" in text or "fail" in text else ""))
-    if get("passed") is not None:
-        found.append(Word("passed", "good") if document["passed"] else Word("failed", "bad"))
-    found += [Word(f"{name.replace('_', ' ')} {_text(document[name])}") for name in _NAMED if _is_plain(get(name))]
-    return found[:MAX_WORDS] or [Word(_text(get("type") or ""))]
+def _prediction(fields: Fields) -> list[Said]:
+    label, truth, correct = (fields.get(name) for name in ("prediction_class", "true_label", "prediction_correct"))
+    level, latency = fields.get("confidence_level"), fields.get("latency_category")
+    confidence, took = _number(fields.get("prediction_confidence")), _number(fields.get("inference_time_ms"))
+    sign, state = _sign(correct)
+    is_wrong = correct is False and truth is not None
+    return [
+        _error(fields),
+        (None if label is None else sign + _text(label) + (f", it is {_text(truth)}" if is_wrong else ""), state),
+        (None if confidence is None else f"{confidence:.2f} {_text(level)}", _CONFIDENCES.get(_text(level), "")),
+        (None if took is None else f"{_short_number(took)} ms {_text(latency)}", _LATENCIES.get(_text(latency), "")),
+        *_soft(fields, "environment", "region", "request_id"),
+    ]
 
 
-def _is_plain(value: object) -> bool:
-    return value is not None and value != "" and not isinstance(value, dict | list)
+def _error(fields: Fields) -> Said:
+    if fields.get("error") is not True:
+        return None, ""
+    told = [_text(fields.get(name)) for name in ("error_type", "error_message")]
+    return ": ".join(filter(None, told)) or "error", "bad"
 
 
-def _text(value: object) -> str:
-    text = {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
-    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}…"
+def _training(fields: Fields) -> list[Said]:
+    took = _number(fields.get("duration_ms"))
+    return [
+        *((f"{name} {_text(fields[name])}", "") for name in ("epoch", "step") if fields.get(name) is not None),
+        (_pairs(fields.get("metrics")), ""),
+        (fields.get("status"), "bad" if _is_bad(fields.get("status")) else ""),
+        (None if took is None else f"{_short_number(took)} ms", ""),
+        *_soft(fields, "run_id", "experiment_id", "dataset_version"),
+    ]
+
+
+def _mlflow(fields: Fields) -> list[Said]:
+    event = fields.get("event_category")
+    state: State = "bad" if _text(event).endswith("_error") else "good" if _text(event).endswith("_success") else ""
+    sent = fields["mlflow_event"]
+    return [(event, state), (_pairs(sent.get("details") if isinstance(sent, dict) else None), "")]
+
+
+def _quality(fields: Fields) -> list[Said]:
+    sign, state = _sign(fields.get("passed"))
+    check, column = fields.get("check_name"), fields.get("column")
+    numbers = {"score": "score", "drift_score": "drift", "missing_count": "missing", "row_count": "rows"}
+    return [
+        (f"{sign}{_text(check)}{f' of {_text(column)}' if column is not None else ''}", state),
+        *((f"{shown} {_text(fields[name])}", "") for name, shown in numbers.items() if fields.get(name) is not None),
+    ]
+
+
+def _log(fields: Fields) -> list[Said]:
+    level = _text(fields.get("level"))
+    took = _number(fields.get("duration"))
+    return [
+        (level, _SEVERITIES.get(level.lower(), "")),
+        (fields.get("message"), _SEVERITIES.get(level.lower(), "")),
+        (fields.get("error") if isinstance(fields.get("error"), str) else None, "bad"),
+        (None if took is None else f"duration {_short_number(took)}", ""),
+        *_soft(fields, "endpoint", "logger", "request_id"),
+    ]
+
+
+def _label(fields: Fields) -> list[Said]:
+    return [(f"is {_text(fields.get('true_label'))}", ""), *_soft(fields, "request_id", "labelled_at")]
+
+
+def _operation(fields: Fields) -> list[Said]:
+    progress, took = _number(fields.get("progress")), _number(fields.get("duration_ms"))
+    status = fields.get("status")
+    return [
+        (status, "bad" if _is_bad(status) else "good" if status == "complete" else ""),
+        (None if progress is None else f"{progress:.0%}", ""),
+        (None if took is None else f"{_short_number(took)} ms", ""),
+        *_soft(fields, "operation_id", "user_id"),
+    ]
+
+
+def _audit(fields: Fields) -> list[Said]:
+    outcome = fields.get("outcome")
+    return [(fields.get("action"), ""), (fields.get("resource"), ""), (outcome, "bad" if _is_bad(outcome) else "")]
+
+
+def _lineage(fields: Fields) -> list[Said]:
+    inputs = fields.get("inputs")
+    sources = ", ".join(map(_text, inputs)) if isinstance(inputs, list) else _text(inputs)
+    return [
+        (fields.get("node_type"), ""),
+        (fields.get("operation"), ""),
+        (f"from {sources}" if sources else None, ""),
+        *_soft(fields, "node_id"),
+    ]
+
+
+def _alert(fields: Fields) -> list[Said]:
+    severity = _text(fields.get("severity"))
+    value, bound = fields.get("value"), fields.get("threshold")
+    measured = None if value is None else f"{_text(fields.get('metric'))} {_text(value)}".strip()
+    return [
+        (severity, _SEVERITIES.get(severity.lower(), "")),
+        (fields.get("status"), "good" if fields.get("status") == "resolved" else "bad"),
+        (measured if bound is None or measured is None else f"{measured} against {_text(bound)}", ""),
+        (fields.get("message"), ""),
+        *_soft(fields, "model_name"),
+    ]
+
+
+def _others(fields: Fields) -> list[Said]:
+    return [(_pairs({name: value for name, value in fields.items() if name not in _NOT_SHOWN}), "")]
+
+
+def _first(*names: str) -> Callable[[Fields], str]:
+    return lambda fields: next((_text(fields[name]) for name in names if fields.get(name) is not None), "-")
+
+
+def _model(fields: Fields) -> str:
+    version = fields.get("model_version")
+    return _text(fields.get("model_name", "-")) + ("" if version is None else f" {_text(version)}")
+
+
+_Kind = tuple[str, Callable[[Fields], str], Callable[[Fields], list[Said]]]
+_MLFLOW: _Kind = ("mlflow", _first("pipeline"), _mlflow)
+_KINDS: dict[str, _Kind] = {
+    "ml-metrics": ("prediction", _model, _prediction),
+    "ml-training": ("training", _model, _training),
+    "data-quality": ("quality", _first("dataset_name"), _quality),
+    "ml-pipeline": ("log", _first("service", "logger", "host"), _log),
+    "ml-labels": ("label", _first("model_name", "request_id"), _label),
+    "ml-operations": ("operation", _first("operation", "operation_id"), _operation),
+    "ml-audit": ("audit", _first("actor"), _audit),
+    "ml-lineage": ("lineage", _first("name", "node_id"), _lineage),
+    "ml-alerts": ("alert", _first("name", "alert_id"), _alert),
+}
+
+
+def _soft(fields: Fields, *names: str) -> list[Said]:
+    return [(fields.get(name), "soft") for name in names]
+
+
+def _pairs(found: Any) -> str | None:
+    if not isinstance(found, dict):
+        return None if found is None else _text(found)
+    return " ".join(f"{name}={_text(value)}" for name, value in found.items() if value is not None)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return (value if isinstance(value, str) else orjson.dumps(value).decode())[:_MAX_TEXT]
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _short_number(number: float) -> str:
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
+
+
+def _sign(verdict: Any) -> tuple[str, State]:
+    return ("✓ ", "good") if verdict is True else ("✗ ", "bad") if verdict is False else ("", "")
+
+
+def _is_bad(status: Any) -> bool:
+    return _text(status).lower() in ("error", "failed", "failure", "denied", "refused")

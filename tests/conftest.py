@@ -10,6 +10,7 @@ from types import CodeType
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
 from blockbuster import BlockBuster
 
@@ -26,6 +27,9 @@ BROWSER = Path(__file__).parent / "browser"
 TESTS = str(Path(__file__).parent) + os.sep
 GATEWAY = str(Path(__file__).parents[1] / "gateway") + os.sep
 _why_skipped = pytest.StashKey[str]()
+# How long an example takes says more about what else the machine does.
+hypothesis.settings.register_profile("without a deadline", deadline=None)
+hypothesis.settings.load_profile("without a deadline")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects by marker

@@ -6,15 +6,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import orjson
-
-from gateway import telling
 from gateway.console.asking import Asking
 from gateway.console.layout import Context, Page
 from gateway.console.view import View
 from gateway.monitoring import findings
 from gateway.monitoring.figures import Figures
 from gateway.store.query import Query
+from gateway.telling import tell
 
 Status = dict[str, Any]
 LATEST = 12
@@ -26,7 +24,7 @@ LINE = '{"model_name":"fraud_detector","prediction_confidence":0.93,"inference_t
 _PATHS = {"ml-metrics": "/models", "ml-training": "/training", "ml-pipeline": "/logs", "data-quality": "/quality"}
 
 
-def page(status: Callable[[], Status], figures: Figures, asking: Asking) -> Page:
+def page(status: Callable[[], Status], figures: Figures, asking: Asking, prefix: str) -> Page:
     """Return the page; ``status`` gives what `/status` says."""
 
     async def answers(_: View) -> Context:
@@ -77,7 +75,7 @@ def page(status: Callable[[], Status], figures: Figures, asking: Asking) -> Page
 
     async def latest(_: View) -> Context:
         hits = await asking.search(Query(limit=LATEST))
-        return {"rows": [_row(hit) for hit in hits.hits], "line": LINE}
+        return {"rows": [_row(hit, prefix) for hit in hits.hits], "line": LINE}
 
     panels = {"answers": answers, "rates": rates, "hour": hour, "kinds": kinds, "flow": flow, "latest": latest}
     return Page("overview", "/", "Overview", panels=panels, has_range=False)
@@ -175,13 +173,15 @@ def _rise(now: dict[str, int], before: dict[str, int], secs: float) -> dict[str,
     return {name: max(0, count - before.get(name, count)) / secs for name, count in now.items()}
 
 
-def _row(hit: dict[str, Any]) -> Context:
+def _row(hit: dict[str, Any], prefix: str) -> Context:
     source = hit["_source"]
+    base = hit["_index"].rpartition("-")[0]
+    kind, who, parts = tell(base.removeprefix(prefix), source)
     return {
         "id": hit["_id"],
         "time": source.get("@timestamp", ""),
-        "kind": hit["_index"].rpartition("-")[0],
-        "who": telling.who(source),
-        "what": " · ".join(word.text for word in telling.words(source)),
-        "document": orjson.dumps(source, option=orjson.OPT_INDENT_2).decode(),
+        "kind": kind,
+        "who": who,
+        "parts": parts,
+        "document": source,
     }
