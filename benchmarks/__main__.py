@@ -75,12 +75,18 @@ def begun(events: int, repeat: int) -> dict[str, Any]:
 
 def keep(result: dict[str, Any], folder: Path, name: str, svg: str) -> None:
     """Write a result and its picture."""
+    written(result, folder, name)
+    (folder / f"{name}.svg").write_text(svg)
+    print(f"Its picture is {folder / f'{name}.svg'}", file=sys.stderr)
+
+
+def written(result: dict[str, Any], folder: Path, name: str) -> None:
+    """Write a result."""
     folder.mkdir(parents=True, exist_ok=True)
     moment = datetime.fromisoformat(result["date"])
     file = folder / f"{moment:%Y%m%d-%H%M%S}-{name}-{os.uname().nodename}.json"
     file.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    (folder / f"{name}.svg").write_text(svg)
-    print(f"\nWritten to {file} and {folder / f'{name}.svg'}", file=sys.stderr)
+    print(f"\nWritten to {file}", file=sys.stderr)
 
 
 def say(text: str) -> None:

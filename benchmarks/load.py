@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 HOST = "127.0.0.1"
@@ -23,12 +23,13 @@ EVENTS_A_BULK = 5_000
 TICK_SECS = 0.001
 HELLO = b'{"ack":true}\n'
 ACTION = b'{"create":{"_index":"ml-metrics-2026.01.01"}}\n'
+ID_AT, ID_DIGITS = len(b'{"event_id":"'), 32
 _END_OF_HEAD = b"\r\n\r\n"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to send: the lines of ``file`` to ``port``. ``rate`` and ``secs`` are those of kind ``paced``."""
+    """What to send: the lines of ``file`` to ``port``. ``rate`` and ``secs`` are those of ``paced`` and ``paced ack``."""
 
     kind: str
     port: int
@@ -41,11 +42,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Sent:
-    """``secs`` until every connection was answered, the CPU seconds of that time, the time of the last send due."""
+    """``secs`` until every connection was answered, and the CPU seconds of that time."""
 
     secs: float
     cpu_secs: float
     events: int
+    delays_ms: dict[str, float] = field(default_factory=dict)
+    """Of kind ``paced ack``: p50, p99 and the longest time from when an event was due to its acknowledgement."""
 
 
 def _tcp(port: int, share: list[bytes], secs: float) -> Callable[[], None]:
@@ -157,13 +160,50 @@ def paced(job: Job, made: list[bytes]) -> int:
     return count
 
 
+def paced_acknowledged(job: Job, made: list[bytes]) -> list[int]:
+    """Send by schedule, each event with an id of its own; return after how many ns each was acknowledged."""
+    parts = [line[ID_AT + ID_DIGITS :] for line in made]
+    count, apart, ids = int(job.rate * job.secs), 1_000_000_000 / job.rate, time.time_ns() << 32
+    answered: list[tuple[int, int]] = []
+    with socket.create_connection((HOST, job.port), job.patience_secs) as connection, ThreadPoolExecutor(1) as pool:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(HELLO)
+
+        def read() -> None:
+            with connection.makefile("rb") as answers:
+                for answer in answers:
+                    answered.append((int(json.loads(answer).get("acked", 0)), time.monotonic_ns()))
+                    if answered[-1][0] == count:
+                        return
+            raise RuntimeError(f"of {count} lines {answered[-1:]} were acknowledged")
+
+        reading = pool.submit(read)
+        start = time.monotonic_ns() + 50_000_000
+        sent = 0
+        while sent < count and not reading.done():
+            due = min(count, int((time.monotonic_ns() - start) / apart) + 1)
+            if due > sent:
+                lines = (b'{"event_id":"%032x%s' % (ids + each, parts[each % len(parts)]) for each in range(sent, due))
+                connection.sendall(b"".join(lines))
+                sent = due
+            time.sleep(TICK_SECS)
+        reading.result()
+    delays: list[int] = []
+    for acked, at in answered:
+        delays += [at - start - int(number * apart) for number in range(len(delays), acked)]
+    return sorted(delays)
+
+
 def main() -> None:
     """Send what the argument says."""
     job = Job(**json.loads(sys.argv[1]))
     made = Path(job.file).read_bytes().splitlines(keepends=True)
     work: Callable[[], object]
+    delays: list[int] = []
     if job.kind == "paced":
         work = lambda: paced(job, made)  # noqa: E731 - one of three
+    elif job.kind == "paced ack":
+        work = lambda: delays.extend(paced_acknowledged(job, made))  # noqa: E731
     elif job.kind == "post":
         from benchmarks.posts import posts
 
@@ -180,7 +220,13 @@ def main() -> None:
         return  # who started it is gone
     cpu, started = _cpu(), time.perf_counter()
     work()
-    print(json.dumps(asdict(Sent(time.perf_counter() - started, _cpu() - cpu, count))), flush=True)
+    sent = Sent(time.perf_counter() - started, _cpu() - cpu, count, _told(delays))
+    print(json.dumps(asdict(sent)), flush=True)
+
+
+def _told(delays: list[int]) -> dict[str, float]:
+    places = {"p50": len(delays) // 2, "p99": len(delays) * 99 // 100, "longest": len(delays) - 1}
+    return {name: delays[place] / 1e6 for name, place in places.items()} if delays else {}
 
 
 def _together(prepared: list[Callable[[], None]]) -> None:

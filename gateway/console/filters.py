@@ -12,7 +12,7 @@ from fastapi import Query as Parameter
 from fastapi import Request, Response
 
 from gateway.errors import GatewayError
-from gateway.store.query import Query, QueryError, StoreUnavailable
+from gateway.store.query import Query, QueryError, StoreOpening, StoreUnavailable
 from gateway.store.store import Store
 
 ANSWER_SECS = 60.0
@@ -82,7 +82,7 @@ def whole(name: str, value: str, of: str) -> int:
 def opened(store: Store | None) -> Store:
     """Return the store; raise `StoreUnavailable` for None."""
     if store is None:
-        raise StoreUnavailable("The store is being opened: ask again in a moment.")
+        raise StoreOpening("The store is being opened: ask again in a moment.")
     return store
 
 

@@ -9,8 +9,12 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+<<<<<<< HEAD
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+=======
+from collections.abc import Callable, Coroutine, Sequence
+>>>>>>> 8254324 (console: panels kept for all who look at the same, questions that nobody waits for end; benchmark of the console with a million events)
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
@@ -22,9 +26,10 @@ from jinja2 import DictLoader, Environment, PackageLoader, StrictUndefined, sele
 import gateway
 from gateway.console import words
 from gateway.console.filters import while_there
+from gateway.console.panels import LEAST_SECS, MOST_SECS, Panel, Panels
 from gateway.console.view import RANGES, View, view
 from gateway.errors import GatewayError
-from gateway.store.query import QueryError
+from gateway.store.query import QueryError, StoreOpening
 
 # A page brings all it needs: nothing is fetched from elsewhere, and no event's text can become code.
 _POLICY = (
@@ -36,6 +41,9 @@ _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-
 _CHARTS = "django/static/chartkick/Chart.bundle.js"
 """Chart.js, as the package chartkick has it."""
 _YEAR = "public, max-age=31536000, immutable"
+_PATIENT = "max-stale"
+"""What a browser asks with that only keeps a panel fresh."""
+OPENING_SECS = 1.0
 
 Context = dict[str, Any]
 Maker = Callable[[View], Coroutine[Any, Any, Context]]
@@ -80,6 +88,7 @@ class Layout:
         self._templates.policies["json.dumps_function"] = lambda value, **_: orjson.dumps(value).decode()
         self._files: dict[str, tuple[bytes, bytes]] = {}
         self._pages: list[Page] = []
+        self._panels = Panels()
 
     def static(self, name: str) -> str:
         """Return the address of a file; it changes with what is in the file."""
@@ -127,13 +136,23 @@ class Layout:
         async def panel(request: Request, panel: str) -> Response:
             if panel not in page.panels:
                 return self._message("There is no such panel.", 404)
-            began = time.monotonic()
+            parameters = request.query_params.multi_items()
             try:
-                looked_at = view(request.query_params.multi_items(), page.filters)
-                context = await while_there(request, page.panels[panel](looked_at))
+                looked_at = view(parameters, page.filters)
+
+                async def make() -> str:
+                    context = await page.panels[panel](looked_at)
+                    return self.render(f"{page.name}/{panel}.html", **context, view=looked_at, page=page)
+
+                key = (page.name, panel, *(f"{name}={value}" for name, value in sorted(parameters)))
+                patient = _PATIENT in request.headers.get("cache-control", "")
+                made = await while_there(request, self._panels.get(key, make, patient=patient))
             except QueryError as error:
                 return self._message(str(error), 400)
+            except StoreOpening as error:  # no fault: it fills itself in a moment
+                return self._message(str(error), 200, OPENING_SECS)
             except GatewayError as error:
+<<<<<<< HEAD
                 return self._message(str(error), 503)
             # In a thread: a long table takes some milliseconds, and its template is compiled first.
             name = f"{page.name}/{panel}.html"
@@ -142,6 +161,11 @@ class Layout:
             return Response(
                 text, 200, {**_HEADERS, "cache-control": "no-store", "server-timing": f"panel;dur={spent}"}, "text/html"
             )
+=======
+                return self._message(str(error), 503, LEAST_SECS)
+            told = {"cache-control": "no-store", "server-timing": _timing(made), "retry-after": f"{made.again_secs:.0f}"}
+            return Response(made.html, 200, {**_HEADERS, **told}, "text/html")
+>>>>>>> 8254324 (console: panels kept for all who look at the same, questions that nobody waits for end; benchmark of the console with a million events)
 
     def page(self, request: Request, page: Page, status: int = 200, **context: Any) -> Response:
         """Answer with a page that is still empty; with what is wrong in its address, if anything is."""
@@ -165,5 +189,13 @@ class Layout:
         """Return a template filled in."""
         return self._templates.get_template(template).render(**context)
 
-    def _message(self, text: str, status: int) -> Response:
-        return Response(self.render("message.html", text=text), status, _HEADERS, "text/html")
+    def _message(self, text: str, status: int, again_secs: float = MOST_SECS) -> Response:
+        headers = {**_HEADERS, "cache-control": "no-store", "retry-after": f"{again_secs:.0f}"}
+        return Response(self.render("message.html", text=text), status, headers, "text/html")
+
+
+def _timing(made: Panel) -> str:
+    """Return what a browser shows of where the time went."""
+    parts = [f"panel;dur={made.spent_secs * 1000:.0f}"]
+    parts += [f'store;dur={each.secs * 1000:.1f};desc="{each.what}"' for each in made.questions]
+    return ", ".join(parts)

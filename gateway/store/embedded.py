@@ -27,7 +27,7 @@ from gateway.store import catalog, parquet, refusals, tables
 from gateway.store.aggregation import Aggregation, Question
 from gateway.store.buckets import aggregate
 from gateway.store.pages import page
-from gateway.store.query import Hits, Query, StoreUnavailable
+from gateway.store.query import Hits, Query, StoreOpening, StoreUnavailable
 from gateway.store.readers import Readers, submit
 from gateway.store.rows import by_index
 from schemas import BUILT_IN, Registry
@@ -150,7 +150,7 @@ class EmbeddedStore:
         """Return a connection that sees one snapshot in all its statements."""
         root = self._root
         if root is None:
-            raise StoreUnavailable("The embedded store is not open: ask again in a moment.")
+            raise StoreOpening("The embedded store is not open: ask again in a moment.")
         db = root.cursor()
         _begin_session(db)
         return db.execute("BEGIN")

@@ -34,6 +34,10 @@ class StoreUnavailable(GatewayError):
     """The store does not answer now: ask again later."""
 
 
+class StoreOpening(StoreUnavailable):
+    """The store is not open yet: ask again in a moment."""
+
+
 @dataclass(frozen=True)
 class Query:
     """Which documents; raises `QueryError` when it makes no sense.

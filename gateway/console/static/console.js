@@ -2,8 +2,7 @@
 "use strict";
 
 const ORIGIN = location.origin;
-const LEAST_MS = 5000; // between two answers of a panel
-const TIMES_ITS_COST = 20; // and no more often than this
+const LEAST_MS = 5000; // between two answers of a panel, where the gateway does not say
 const LIVE = "/console/live";
 
 const format = {
@@ -34,24 +33,40 @@ function finish(root) {
   for (const table of root.querySelectorAll("table[data-sortable]")) makeSortable(table);
 }
 
-// Panels: each asked for by itself, again when its time has come, not at all while nobody looks.
+// Panels: each asked for by itself, again when the gateway says so, not at all while nobody can see it.
+const sights = new IntersectionObserver((changes) => {
+  for (const each of changes) each.target.panel.isSeen = each.isIntersecting;
+}, { rootMargin: "200px" });
+
 class Panel {
   constructor(place) {
     this.place = place;
-    this.cost = 0;
+    place.panel = this;
+    sights.observe(place);
     this.load();
   }
 
-  async load() {
+  set isSeen(seen) {
+    this.seen = seen;
+    this.loadIfDue();
+  }
+
+  loadIfDue() {
+    if (this.due && this.due <= Date.now() && this.seen && !document.hidden) this.load("max-stale");
+  }
+
+  // `age`: "no-cache" for what is made now, "max-stale" for what the gateway has.
+  async load(age = "no-cache") {
     clearTimeout(this.timer);
-    if (document.hidden && this.filled) return this.later();
+    this.due = 0; // it is on its way
     this.place.setAttribute("aria-busy", "true");
+    let again = LEAST_MS;
     try {
       const answer = await fetch(ORIGIN + this.place.dataset.panel, // not below an address with a password in it
-        { signal: AbortSignal.timeout(60000) });
+        { headers: { "cache-control": age }, signal: AbortSignal.timeout(60000) });
       const text = await answer.text();
-      this.cost = Number((answer.headers.get("server-timing") || "").match(/dur=(\d+)/)?.[1] || 0);
       if (!/^text\/html/.test(answer.headers.get("content-type") || "")) throw new Error(`It answered ${answer.status}.`);
+      again = 1000 * Number(answer.headers.get("retry-after")) || LEAST_MS;
       this.show(text);
       this.filled = true;
     } catch (error) {
@@ -60,11 +75,8 @@ class Panel {
       if (!this.filled) this.place.textContent = "The gateway does not answer. Trying again.";
     }
     this.place.removeAttribute("aria-busy");
-    this.later();
-  }
-
-  later() {
-    this.timer = setTimeout(() => this.load(), Math.max(LEAST_MS, TIMES_ITS_COST * this.cost));
+    this.due = Date.now() + again;
+    this.timer = setTimeout(() => this.loadIfDue(), again);
   }
 
   show(text) {
@@ -174,7 +186,7 @@ function begin() {
   const zone = document.getElementById("zone");
   zone.textContent = `Times: ${Intl.DateTimeFormat().resolvedOptions().timeZone}`;
   const panels = [...document.querySelectorAll("[data-panel]")].map((place) => new Panel(place));
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) for (const each of panels) each.load(); });
+  document.addEventListener("visibilitychange", () => { for (const each of panels) each.loadIfDue(); });
   document.addEventListener("filled", (event) => {
     // A panel may bring the values that a filter can have.
     for (const list of event.target.querySelectorAll("template[data-values]")) {
