@@ -29,7 +29,7 @@ _END_OF_HEAD = b"\r\n\r\n"
 
 @dataclass(frozen=True)
 class Job:
-    """What to send: the lines of ``file`` to ``port``. ``rate`` and ``secs`` are those of ``paced`` and ``paced ack``."""
+    """What to send: the lines of ``file`` to ``port``, with ``paced`` and ``paced ack`` at a ``rate`` for ``secs``."""
 
     kind: str
     port: int

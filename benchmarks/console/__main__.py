@@ -55,7 +55,7 @@ def main() -> int:
             if "pages" in (asked.only or GROUPS):
                 result["pages"] = [asdict(page) for page in opened(gateway, browser, repeat, say)]
             if "watching" in (asked.only or GROUPS):
-                paths = [path for path, name in navigation(gateway, browser).items() if name in WATCHED]
+                paths = [path for path, (name, _) in navigation(gateway, browser).items() if name in WATCHED]
                 watching = Watching(gateway, browser, paths, folder, where)
                 say(f"{len(paths)} browsers and events at a fixed rate")
                 watching.at_rate(asked.secs)

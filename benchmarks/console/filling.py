@@ -68,7 +68,7 @@ def serving(made: Path, where: Cores) -> Iterator[Gateway]:
 
 def of_last_day(gateway: Gateway) -> int:
     """Return how many events the store has of the last day; raise `Wrong` for too few to tell anything."""
-    asked = {"from": (datetime.now(UTC) - timedelta(hours=HOURS)).isoformat(), "limit": 1}
+    asked: dict[str, str | int] = {"from": (datetime.now(UTC) - timedelta(hours=HOURS)).isoformat(), "limit": 1}
     found = int(gateway.http.get("/v1/search", params=asked).raise_for_status().json()["total"])
     had = int(gateway.http.get("/v1/search", params={"limit": 1}).raise_for_status().json()["total"])
     if found < LEAST_SHARE * had:

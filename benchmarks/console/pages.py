@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from statistics import median
+from urllib.parse import urlencode
 
 import httpx
 from playwright.sync_api import Browser
@@ -14,14 +18,16 @@ from benchmarks.processes import Wrong
 from tests.browser.view import View
 from tests.gateway_process import Gateway
 
-RANGE = "24h"
-SETTLED_SECS = 3.0
-"""Between two looks: so that an answer kept for others is not what is measured."""
+HOURS = 24
+_BEGAN = datetime.now(UTC)
+SETTLED_SECS = 1.0
+"""Between two looks: until the window before is gone."""
 
 # When each panel had its first content.
 _NOTE = """window.firstFilled = {};
 document.addEventListener('filled', event => { window.firstFilled[event.target.dataset.panel] ??= performance.now(); });
 """
+_LINKS = "all => all.map(each => [each.getAttribute('href'), each.text])"
 _PANELS = "() => [...document.querySelectorAll('[data-panel]')].map(each => each.dataset.panel)"
 _TOLD = re.compile(r'(\w+);dur=([\d.]+)(?:;desc="([^"]*)")?')
 
@@ -54,45 +60,60 @@ class Opened:
 
 
 def opened(gateway: Gateway, browser: Browser, repeat: int, say: Callable[[str], None]) -> list[Opened]:
-    """Open every page ``repeat`` times, each time in a window that has nothing yet, then ask for its panels in turn."""
+    """Open every page ``repeat`` times, each time in a window that has nothing yet; then ask for its panels in turn.
+
+    Each looks at a day that ends a second later, so that no answer is one that is kept. Of panels medians are told.
+    """
     paths = navigation(gateway, browser)
-    found = {path: Opened(name) for path, name in paths.items()}
-    addresses: dict[str, list[str]] = {}
+    found = {path: Opened(name) for path, (name, _) in paths.items()}
+    panels: dict[str, list[list[Panel]]] = {path: [] for path in paths}
     for turn in range(repeat):
-        for path, page in found.items():
-            say(f"{page.name}, turn {turn + 1}")
+        say(f"every page, turn {turn + 1}")
+        for path, (_, has_range) in paths.items():
             time.sleep(SETTLED_SECS)
-            view = View(browser, gateway.url)
-            try:
-                view.page.add_init_script(_NOTE)
-                view.open(path)
-                page.first_paint_ms.append(round(view.first_paint_ms(), 1))
-                filled = view.page.evaluate("window.firstFilled")
-                page.filled_ms.append(round(max(filled.values(), default=0.0), 1))
-                addresses[path] = view.page.evaluate(_PANELS)
-                if view.faults:
-                    raise Wrong(f"{path}: {view.faults}")
-            finally:
-                view.close()
-    time.sleep(SETTLED_SECS)
+            address = f"{path}?{_day(2 * turn)}" if has_range else path
+            asked = _open(gateway, browser, address, found[path])
+            time.sleep(SETTLED_SECS)
+            later = [each.replace(_day(2 * turn), _day(2 * turn + 1)) for each in asked]
+            panels[path].append([_asked(gateway, each) for each in later])
     for path, page in found.items():
-        say(f"{page.name}, panel by panel")
-        page.panels = [_asked(gateway, address) for address in addresses[path]]
+        page.panels = [_median(each) for each in zip(*panels[path], strict=True)]
     return [*found.values()]
 
 
-def navigation(gateway: Gateway, browser: Browser) -> dict[str, str]:
-    """Return the pages that the navigation leads to, by path with the day as its range, and their titles."""
+def navigation(gateway: Gateway, browser: Browser) -> dict[str, tuple[str, bool]]:
+    """Return the pages that the navigation leads to: by path their titles, and whether they have a time range."""
     view = View(browser, gateway.url)
     try:
         view.open()
-        links = view.page.locator("nav a").evaluate_all("all => all.map(each => [each.getAttribute('href'), each.text])")
-        ranges = {}
-        for path, name in links:
+        found = {}
+        for path, name in view.page.locator("nav a").evaluate_all(_LINKS):
             view.open(path)
-            ranged = view.page.locator(f".ranges a:text-is('{RANGE}')")
-            ranges[ranged.get_attribute("href") if ranged.count() else path] = name
-        return ranges
+            found[path] = name, view.page.locator(".ranges a").count() > 0
+        return found
+    finally:
+        view.close()
+
+
+def _day(later_secs: int) -> str:
+    """Return the last day as a page's address has it; the same in a run for the same number."""
+    end = _BEGAN + timedelta(seconds=later_secs)
+    ends = {"from": end - timedelta(hours=HOURS), "to": end}
+    return urlencode({name: f"{each:%Y-%m-%dT%H:%M:%S}.000Z" for name, each in ends.items()})
+
+
+def _open(gateway: Gateway, browser: Browser, address: str, page: Opened) -> list[str]:
+    """Open a page and note its times; return its panels' addresses."""
+    view = View(browser, gateway.url)
+    try:
+        view.page.add_init_script(_NOTE)
+        view.open(address)
+        page.first_paint_ms.append(round(view.first_paint_ms(), 1))
+        page.filled_ms.append(round(max(view.page.evaluate("window.firstFilled").values(), default=0.0), 1))
+        if view.faults:
+            raise Wrong(f"{address}: {view.faults}")
+        panels: list[str] = view.page.evaluate(_PANELS)
+        return panels
     finally:
         view.close()
 
@@ -102,6 +123,14 @@ def _asked(gateway: Gateway, address: str) -> Panel:
     if answer.status_code != httpx.codes.OK:
         raise Wrong(f"{address} answered {answer.status_code}: {answer.text}")
     (_, ms, _), *asked = _TOLD.findall(answer.headers["server-timing"])
-    return Panel(
-        address.partition("?")[0].removeprefix("/console/"), float(ms), [Question(what, float(ms)) for _, ms, what in asked]
-    )
+    name = address.partition("?")[0].removeprefix("/console/")
+    return Panel(name, float(ms), [Question(what, float(secs)) for _, secs, what in asked])
+
+
+def _median(turns: Sequence[Panel]) -> Panel:
+    times = defaultdict(list)
+    for panel in turns:
+        for question in panel.questions:
+            times[question.what].append(question.ms)
+    questions = [Question(what, round(median(each), 1)) for what, each in times.items()]
+    return Panel(turns[0].name, median(each.ms for each in turns), questions)

@@ -55,9 +55,10 @@ def figures_of_pages(result: Result) -> Figures:
 def tables(result: Result) -> str:
     """Return all that is printed."""
     failed = [f"**Failed**: {why}\n" for why in result["failed"].values()]
+    core = "has a core for itself" if result["pinned"] else "is not pinned"
     stored = (
         f"{result['stored']:,} events in the store, {result.get('of_last_day', 0):,} of them of the last day; "
-        f"{result.get('watched', 0)} browsers; the gateway {'has a core for itself' if result['pinned'] else 'is not pinned'}."
+        f"{result.get('watched', 0)} browsers; the gateway {core}."
     )
     rows = [measured_on(result), "", stored, "", *failed, *targets(result)]
     if "pages" in result:

@@ -21,6 +21,7 @@ WATCHED = ("Overview", "Models", "Logs")
 RATE = 20_000
 PATIENCE_SECS = 120
 WARM_UP_SECS = 1.0
+DIFFERENT = 1_000  # events, sent again and again under new ids
 BOTH = ("alone", "watched")
 
 
@@ -79,7 +80,8 @@ class Watching:
 
     def _paced(self, secs: float) -> Sent:
         received = self._gateway.status()["books"]["received"]
-        job = Job("paced ack", self._gateway.tcp_port, str(self._file(1000)), rate=RATE, secs=secs, patience_secs=PATIENCE_SECS)
+        file = str(self._file(DIFFERENT))
+        job = Job("paced ack", self._gateway.tcp_port, file, rate=RATE, secs=secs, patience_secs=PATIENCE_SECS)
         with sender(self._where.others, job) as ready:
             sent = ready.send()
         settled(self._gateway, received + sent.events, PATIENCE_SECS)

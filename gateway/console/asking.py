@@ -117,11 +117,11 @@ class _Timed:
         return await self._in_turn(words, lambda: self._store.search(query))
 
     async def aggregate(self, question: Question) -> Aggregation:
-        by = question.by and f"by {', '.join(question.by)}"
-        every = question.interval and f"every {question.interval}"
-        filters = question.query.where and f"{len(question.query.where)} filters"
-        parts = (f"count {question.query.index}", by, every, filters, *question.metrics)
-        return await self._in_turn(", ".join(filter(None, parts)), lambda: self._store.aggregate(question))
+        words = [f"count {question.query.index}"]
+        words += [f"by {', '.join(question.by)}"] if question.by else []
+        words += [f"every {question.interval}"] if question.interval else []
+        words += [f"{len(question.query.where)} filters"] if question.query.where else []
+        return await self._in_turn(", ".join([*words, *question.metrics]), lambda: self._store.aggregate(question))
 
     async def export(self, index: str, file: Path) -> None:
         await self._in_turn(f"export {index}", lambda: self._store.export(index, file))

@@ -9,12 +9,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
-<<<<<<< HEAD
-import time
+import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-=======
-from collections.abc import Callable, Coroutine, Sequence
->>>>>>> 8254324 (console: panels kept for all who look at the same, questions that nobody waits for end; benchmark of the console with a million events)
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
@@ -41,6 +37,8 @@ _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-
 _CHARTS = "django/static/chartkick/Chart.bundle.js"
 """Chart.js, as the package chartkick has it."""
 _YEAR = "public, max-age=31536000, immutable"
+_ODD = re.compile(r"[^ !#-\[\]-~]")
+"""What may not stand within quotes in a header."""
 _PATIENT = "max-stale"
 """What a browser asks with that only keeps a panel fresh."""
 OPENING_SECS = 1.0
@@ -86,25 +84,30 @@ class Layout:
         self._templates.filters.update(words.FILTERS)
         self._templates.globals.update(version=gateway.__version__, RANGES=RANGES)
         self._templates.policies["json.dumps_function"] = lambda value, **_: orjson.dumps(value).decode()
-        self._files: dict[str, tuple[bytes, bytes]] = {}
+        self._files: dict[str, bytes] = {}
+        self._packed: dict[str, bytes] = {}
         self._pages: list[Page] = []
         self._panels = Panels()
 
     def static(self, name: str) -> str:
         """Return the address of a file; it changes with what is in the file."""
-        plain, _ = self._file(name)
-        return f"/console/static/{hashlib.sha256(plain).hexdigest()[:12]}/{name}"
+        return f"/console/static/{hashlib.sha256(self._file(name)).hexdigest()[:12]}/{name}"
 
-    def _file(self, name: str) -> tuple[bytes, bytes]:
-        """Return a file as it is and compressed; read once, when it is first needed."""
+    def _file(self, name: str) -> bytes:
+        """Return a file; read once, when it is first needed."""
         if name not in self._files:
             if name == "chart.js":
                 place = files("chartkick").joinpath(_CHARTS)
             else:
                 place = files("gateway.console").joinpath("static", name)
-            plain = place.read_bytes()
-            self._files[name] = plain, gzip.compress(plain, 6, mtime=0)
+            self._files[name] = place.read_bytes()
         return self._files[name]
+
+    def _compressed(self, name: str) -> bytes:
+        """Return a file compressed, once; not before it is asked for, since no page has to wait for that."""
+        if name not in self._packed:
+            self._packed[name] = gzip.compress(self._file(name), 6, mtime=0)
+        return self._packed[name]
 
     def router(self, pages: Sequence[Page]) -> APIRouter:
         """Return the routes of all pages."""
@@ -117,11 +120,11 @@ class Layout:
             own = [script for page in pages for script in page.scripts]
             if name not in ("chart.js", "console.css", "console.js", "charts.js", *own):
                 return Response("There is no such file.", 404, media_type="text/plain")
-            plain, packed = self._file(name)
             headers = {**_HEADERS, "cache-control": _YEAR, "vary": "accept-encoding"}
             if "gzip" in request.headers.get("accept-encoding", ""):
-                return Response(packed, 200, {**headers, "content-encoding": "gzip"}, _TYPES[name.rpartition(".")[2]])
-            return Response(plain, 200, headers, _TYPES[name.rpartition(".")[2]])
+                headers["content-encoding"] = "gzip"
+                return Response(self._compressed(name), 200, headers, _TYPES[name.rpartition(".")[2]])
+            return Response(self._file(name), 200, headers, _TYPES[name.rpartition(".")[2]])
 
         for page in self._pages:
             self._add(routes, page)
@@ -142,7 +145,9 @@ class Layout:
 
                 async def make() -> str:
                     context = await page.panels[panel](looked_at)
-                    return self.render(f"{page.name}/{panel}.html", **context, view=looked_at, page=page)
+                    # In a thread: a long table takes some milliseconds, and its template is compiled first.
+                    name = f"{page.name}/{panel}.html"
+                    return await asyncio.to_thread(self.render, name, **context, view=looked_at, page=page)
 
                 key = (page.name, panel, *(f"{name}={value}" for name, value in sorted(parameters)))
                 patient = _PATIENT in request.headers.get("cache-control", "")
@@ -152,20 +157,9 @@ class Layout:
             except StoreOpening as error:  # no fault: it fills itself in a moment
                 return self._message(str(error), 200, OPENING_SECS)
             except GatewayError as error:
-<<<<<<< HEAD
-                return self._message(str(error), 503)
-            # In a thread: a long table takes some milliseconds, and its template is compiled first.
-            name = f"{page.name}/{panel}.html"
-            text = await asyncio.to_thread(self.render, name, **context, view=looked_at, page=page)
-            spent = round((time.monotonic() - began) * 1000)
-            return Response(
-                text, 200, {**_HEADERS, "cache-control": "no-store", "server-timing": f"panel;dur={spent}"}, "text/html"
-            )
-=======
                 return self._message(str(error), 503, LEAST_SECS)
-            told = {"cache-control": "no-store", "server-timing": _timing(made), "retry-after": f"{made.again_secs:.0f}"}
-            return Response(made.html, 200, {**_HEADERS, **told}, "text/html")
->>>>>>> 8254324 (console: panels kept for all who look at the same, questions that nobody waits for end; benchmark of the console with a million events)
+            headers = _told(made.again_secs) | {"server-timing": _timing(made)}
+            return Response(made.html, 200, headers, "text/html")
 
     def page(self, request: Request, page: Page, status: int = 200, **context: Any) -> Response:
         """Answer with a page that is still empty; with what is wrong in its address, if anything is."""
@@ -190,12 +184,15 @@ class Layout:
         return self._templates.get_template(template).render(**context)
 
     def _message(self, text: str, status: int, again_secs: float = MOST_SECS) -> Response:
-        headers = {**_HEADERS, "cache-control": "no-store", "retry-after": f"{again_secs:.0f}"}
-        return Response(self.render("message.html", text=text), status, headers, "text/html")
+        return Response(self.render("message.html", text=text), status, _told(again_secs), "text/html")
+
+
+def _told(again_secs: float) -> dict[str, str]:
+    return {**_HEADERS, "cache-control": "no-store", "retry-after": f"{again_secs:.0f}"}
 
 
 def _timing(made: Panel) -> str:
     """Return what a browser shows of where the time went."""
     parts = [f"panel;dur={made.spent_secs * 1000:.0f}"]
-    parts += [f'store;dur={each.secs * 1000:.1f};desc="{each.what}"' for each in made.questions]
+    parts += [f'store;dur={each.secs * 1000:.1f};desc="{_ODD.sub("?", each.what)}"' for each in made.questions]
     return ", ".join(parts)

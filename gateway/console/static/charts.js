@@ -109,12 +109,30 @@ const charts = (() => {
     }
   }
 
-  if (window.Chart) {
-    Chart.defaults.font.family = "system-ui, sans-serif";
-    Chart.defaults.font.size = 12;
-    if (calm.matches) Chart.defaults.animation = false;
-    dark.addEventListener("change", again);
-    small.addEventListener("change", again);
+  // Chart.js is large: it comes when the first chart is there, so that no page waits for it.
+  const source = document.currentScript.dataset.library;
+  let coming = null;
+
+  function library() {
+    coming ??= new Promise((resolve) => {
+      const script = document.createElement("script");
+      script.src = source;
+      script.onload = () => {
+        Chart.defaults.font.family = "system-ui, sans-serif";
+        Chart.defaults.font.size = 12;
+        if (calm.matches) Chart.defaults.animation = false;
+        dark.addEventListener("change", again);
+        small.addEventListener("change", again);
+        resolve();
+      };
+      script.onerror = () => { coming = null; }; // the next chart tries again
+      document.head.append(script);
+    });
+    return coming;
   }
-  return { draw, drop };
+
+  return {
+    draw: (canvas) => (window.Chart ? draw(canvas) : library().then(() => { if (canvas.isConnected) draw(canvas); })),
+    drop,
+  };
 })();
