@@ -12,29 +12,42 @@ def test_an_empty_gateway_says_how_to_begin(running: Gateway, view: Views, size:
     seen = view(running.url, size)
     seen.open()
     expect(seen.page.locator("#health")).to_have_text("All is well")
-    line = seen.page.locator(".paste").inner_text()
+    expect(seen.page.locator(".answer").first).to_contain_text("Nothing came in yet.")
+    line = seen.page.locator(".paste").last.inner_text()
     assert line.startswith('curl -d \'{"model_name"')
     assert line.endswith(f"{running.url}/v1/events")
 
 
-def test_the_books_are_shown_and_go_on(running: Gateway, view: Views) -> None:
+def test_the_first_question_is_answered_and_goes_on(running: Gateway, view: Views) -> None:
     """The figures are those of the events sent, also of those that come while the page is open."""
     running.http.post("/v1/events", content=b'{"model_name":"m"}\n{"message":"hello","level":"INFO"}\nbroken')
     running.wait_until(lambda now: now["books"]["sinks"]["embedded"]["indexed"] == 2)
     seen = view(running.url)
     seen.open()
-
-    def figures() -> dict[str, str]:
-        names, values = (seen.page.locator(f".figure {each}").all_inner_texts() for each in ("dt", "dd:first-of-type"))
-        return dict(zip(names, values, strict=True))
-
-    first = figures()
-    assert {name: first[name] for name in ("In", "Stored", "Refused", "Missing")} == {
-        "In": "3", "Stored": "2", "Refused": "1", "Missing": "0",
-    }  # fmt: skip
+    missing = seen.page.locator(".answer").first
+    expect(missing).to_contain_text("Nothing is missing.")
+    assert missing.locator(".books").inner_text() == "3 in · 2 stored · 1 refused · 0 missing"
+    expect(missing.get_by_role("link")).to_have_text("1 refused event is kept as dead letters")
     running.http.post("/v1/events", content=b'{"model_name":"m"}')
     # Sooner than a panel is asked for again, which takes five seconds.
-    expect(seen.page.locator(".figure", has_text="Stored").locator("dd").first).to_have_text("3", timeout=4000)
+    expect(missing.locator("[data-live=stored]")).to_have_text("3", timeout=4000)
+    missing.get_by_role("link").click()
+    expect(seen.page).to_have_url(f"{running.url}/dead-letters")
+
+
+def test_a_box_on_the_way_opens(running: Gateway, view: Views, size: Size) -> None:
+    """Each step of the way of an event tells more when it is clicked, and stays open while the page is fresh."""
+    running.http.post("/v1/events", content=b'{"model_name":"m"}\nbroken')
+    running.wait_until(lambda now: now["books"]["sinks"]["embedded"]["indexed"] == 1)
+    seen = view(running.url, size)
+    seen.open()
+    source = seen.page.locator("#source-http")
+    source.locator("summary").click()
+    expect(source.get_by_role("row", name="Received 2")).to_be_visible()
+    expect(source.get_by_role("link")).to_have_attribute("href", "/dead-letters?source=http")
+    seen.page.locator("#sink-embedded summary").click()
+    expect(seen.page.locator("#sink-embedded").get_by_role("row", name="Stored 1")).to_be_visible()
+    seen.overflow()
 
 
 def test_trouble_is_told(gateway: GatewayFactory, view: Views) -> None:
