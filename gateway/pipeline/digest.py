@@ -25,7 +25,7 @@ from schemas import BUILT_IN, Fault, Kind, Registry
 log = structlog.get_logger(__name__)
 _PLACE = _INDEX = itemgetter(0)
 _MADE = itemgetter(1)
-_JOINED_AT = 1000  # documents
+_JOINED_AT = 2000  # documents: more than one read brings
 # Of the faults that are not the clock's.
 _REASONS = {"timestamp_invalid": "schema", "too_deep": "json"}
 
