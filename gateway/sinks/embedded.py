@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -19,7 +18,7 @@ import structlog
 from gateway.errors import GatewayError
 from gateway.monitoring.figures import Figures
 from gateway.settings import Store as StoreSettings
-from gateway.sinks.counting import told, whole
+from gateway.sinks.counting import behind, counted
 from gateway.sinks.skipping import Skipping
 from gateway.spool.books import Cursor
 from gateway.spool.folder import Folder
@@ -27,7 +26,6 @@ from gateway.spool.reader import Item, Reader
 from gateway.spool.record import Documents
 from gateway.spool.shelf import NoRoom
 from gateway.spool.state import State
-from gateway.store.catalog import Count
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.query import StoreUnavailable
 from gateway.store.refusals import letters, trial_groups
@@ -223,11 +221,13 @@ class EmbeddedSink:
             return False
         groups = [group for item in items for group in item.record.documents()]
         size = sum(len(group.data) for group in groups)
-        cursor = _behind(self._cursor, items)
+        cursor = behind(self._cursor, items)
         started = time.monotonic()
         self._committing = True
         try:
-            cursor = await self._store.commit(self._spool.name, cursor, groups, count=self._count(items))
+            cursor = await self._store.commit(
+                self._spool.name, cursor, groups, count=counted(self._figures, self._spool.name, items)
+            )
         except DocumentError as error:
             self._telemetry.retried(self.name, sum(group.count for group in groups))
             cursor = await self._commit_rest(cursor, items, groups, error)
@@ -251,14 +251,8 @@ class EmbeddedSink:
         await self._file.run(lambda: self._file.keep(kept))
         cursor = cursor.advanced(dead_letters=cursor.dead_letters + len(refused))
         without = frozenset(refused)
-        return await self._store.commit(self._spool.name, cursor, groups, without, self._count(items, without))
-
-    def _count(self, items: list[Item], without: Collection[tuple[int, int]] = ()) -> Count | None:
-        figures = self._figures
-        if figures is None:
-            return None
-        return lambda there, duplicates: figures.change(
-            self._spool.name, told(items, there, without) if duplicates or without else map(whole, items)
+        return await self._store.commit(
+            self._spool.name, cursor, groups, without, counted(self._figures, self._spool.name, items, without)
         )
 
     async def _begin_anew(self) -> None:
@@ -304,14 +298,3 @@ class EmbeddedSink:
                 if dropped:
                     log.info("Deleted indices older than store.retention_days.", indices=dropped)
             await asyncio.sleep(RETENTION_SECS)
-
-
-def _behind(cursor: Cursor, items: list[Item]) -> Cursor:
-    """Return the cursor behind the items, without what becomes of their documents."""
-    last = items[-1]
-    return cursor.advanced(
-        position=last.after,
-        sequence=last.record.header.sequence,
-        accepted=last.record.header.accepted,
-        damaged=cursor.damaged + sum(item.damaged for item in items),
-    )

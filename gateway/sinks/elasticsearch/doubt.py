@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from gateway.sinks.elasticsearch.bulk import Bulk, Document
 from gateway.sinks.elasticsearch.client import RequestFailed, request
-from gateway.sinks.elasticsearch.verdicts import Ruling, Verdict
+from gateway.sinks.elasticsearch.verdicts import Ruling, Verdict, rule
 
 if TYPE_CHECKING:
     from elasticsearch import AsyncElasticsearch
@@ -44,6 +45,20 @@ class Doubt:
         self._counted.update(dict.fromkeys(map(hash, actions)))
         while len(self._counted) > MOST_IDS:
             del self._counted[next(iter(self._counted))]
+
+    def all_created(self, part: Bulk, *, again: bool) -> None:
+        """Remember the documents of a bulk that may come again; ``again``: it was sent before."""
+        if again or any(each.taken.in_doubt for each in part.parts):
+            self.counted([each.action for each in part.documents()])
+
+    async def rulings(self, documents: list[Document], items: list[dict[str, Any]], *, again: bool) -> list[Ruling]:
+        """Return the rulings on the documents of a bulk, given the items of its answer."""
+        found = list(map(rule, items))
+        before = {
+            at: Sent(each.action, each.source) for at, each in enumerate(documents) if again or each.taken.in_doubt
+        }
+        await self.rule(found, before)
+        return found
 
     async def rule(self, rulings: list[Ruling], sent: Mapping[int, Sent]) -> None:
         """Change the rulings on documents, by their places, that may have been sent before: their own are indexed."""

@@ -12,7 +12,8 @@ from gateway.sinks.elasticsearch.parking import Settled
 from gateway.sinks.elasticsearch.room import Room
 from gateway.spool.books import Cursor
 from gateway.spool.folder import Folder
-from gateway.spool.state import Blobs, State
+from gateway.spool.state import State
+from gateway.spool.tables import Blobs
 from gateway.telemetry import Telemetry
 
 

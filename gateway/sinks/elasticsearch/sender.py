@@ -15,10 +15,10 @@ from gateway.sinks.elasticsearch.backoff import Backoff
 from gateway.sinks.elasticsearch.bulk import Bulk, Document, Taken, id_in, of_documents
 from gateway.sinks.elasticsearch.client import Answer, RequestFailed
 from gateway.sinks.elasticsearch.client import bulk as send_bulk
-from gateway.sinks.elasticsearch.doubt import Doubt, Sent
+from gateway.sinks.elasticsearch.doubt import Doubt
 from gateway.sinks.elasticsearch.room import Room
 from gateway.sinks.elasticsearch.upkeep import CHECK_SECS, Upkeep
-from gateway.sinks.elasticsearch.verdicts import SAID_LATE, Ruling, Verdict, dead_letter, rewritten, rule
+from gateway.sinks.elasticsearch.verdicts import SAID_LATE, Ruling, Verdict, dead_letter, rewritten
 from gateway.spool.shelf import Letter
 from gateway.spool.state import Parked
 from gateway.telemetry import Telemetry
@@ -132,8 +132,7 @@ class Sender:
         except RequestFailed as error:
             return await self._smaller(part, error, sending)
         if answer.items is None:
-            if sending.tries > 1 or any(each.taken.in_doubt for each in part.parts):
-                self.doubt.counted([each.action for each in part.documents()])
+            self.doubt.all_created(part, again=sending.tries > 1)
             for each in part.parts:
                 each.taken.indexed += each.count
                 self._close(each.taken, each.count)
@@ -231,13 +230,8 @@ class Sender:
     async def _rule(self, bulk: Bulk, items: list[dict[str, Any]], sending: Sending) -> Bulk:
         """Note the verdicts and return what has to be sent again."""
         again: list[Document] = []
-        documents, rulings = bulk.documents(), list(map(rule, items))
-        before = {
-            at: Sent(each.action, each.source)
-            for at, each in enumerate(documents)
-            if sending.tries > 1 or each.taken.in_doubt
-        }
-        await self.doubt.rule(rulings, before)
+        documents = bulk.documents()
+        rulings = await self.doubt.rulings(documents, items, again=sending.tries > 1)
         for document, ruling in zip(documents, rulings, strict=True):
             if ruling.type in SAID_LATE:
                 self.slow[document.index] = ruling
@@ -262,9 +256,7 @@ class Sender:
         if ruling.verdict is Verdict.INDEXED:
             taken.indexed += 1
             self.last_success = time.time()
-            self._close(taken, 1)
-            return True
-        if ruling.verdict is Verdict.DUPLICATE:
+        elif ruling.verdict is Verdict.DUPLICATE:
             taken.duplicates += 1
             self.last_success = time.time()
         elif ruling.verdict is Verdict.INDEX_TROUBLE:
@@ -279,7 +271,8 @@ class Sender:
             if not await self._room.wait(letter.cost, sending, lambda: taken.passed):
                 return True
             taken.letters.append(letter)
-        self._room.counting += taken.leave_out(document.index, source)
+        if ruling.verdict is not Verdict.INDEXED:
+            self._room.counting += taken.leave_out(document.index, source)
         self._close(taken, 1)
         return True
 
