@@ -123,31 +123,36 @@ async def test_lanes_are_drawn_to_scale(page: Panels) -> None:
         event(200, "data_loading_start", "first"),
         event(500, "data_loading_error", "first", error="no such table"),
         event(400, "cache_cleared", "first"),
-        event(3400, "scaling_start", "second"),
+        event(1000, "scaling_start", "second"),
+        event(1120, "scaling_start", "second"),
+        event(3480, "scaling_start", "third"),
     )
     html = await page.get("timeline")
     lanes = html.split("<li>")[1:]
     names = [unescape(re.findall(r'class="name" href="[^"]*">(.*?)<', lane)[0]) for lane in lanes]
-    assert names == ["second", "first"]
+    assert names == ["third", "second", "first"]
 
-    def bars(lane: str) -> dict[str, Any]:
+    def bars(lane: str) -> list[Any]:
         found = re.findall(
             r'<rect class="step-\d (\w+)" x="([\d.]+)" y="\d" width="([\d.]+)" height="\d+"><title>(.*?)<', lane
         )
-        return {text: (outcome, float(x), float(width)) for outcome, x, width, text in found}
+        return [(text, outcome, float(x), float(width)) for outcome, x, width, text in found]
 
-    # The longest that ended took 400 s, which is what the whole width stands for.
-    assert bars(lanes[1]) == {
-        "scaling done after 100.0 s": ("success", 0.0, pytest.approx(250, abs=5)),
-        "data_loading failed after 5 min": (
-            "error",
-            pytest.approx(250, abs=5),
-            pytest.approx(750, abs=5),
-        ),
-        "cache_cleared at 5 min": ("word", pytest.approx(750, abs=5), pytest.approx(4)),
-    }
-    assert bars(lanes[0]) == {"scaling running since 0.00 ms": ("running", 0.0, pytest.approx(500, abs=5))}
-    assert "failed in data_loading" in lanes[1]
+    def at(secs: float) -> Any:
+        """The longest that ended took 400 s: the width stands for half as much again, and cuts off what runs."""
+        return pytest.approx(1000 * secs / 600, abs=5)
+
+    assert bars(lanes[2]) == [
+        ("scaling done after 100.0 s", "success", at(0), at(100)),
+        ("data_loading failed after 5 min", "error", at(100), at(300)),
+        ("cache_cleared at 5 min", "word", at(300), pytest.approx(4)),
+    ]
+    assert bars(lanes[1]) == [
+        ("scaling no end told", "lost", at(0), at(120)),
+        ("scaling running for 41 min", "running", at(120), at(480)),
+    ]
+    assert bars(lanes[0]) == [("scaling running for 2 min", "running", at(0), at(120))]
+    assert "failed in data_loading" in lanes[2]
 
     alone = (await page.get("timeline", run="first")).split("<li>")[1:]
     assert [re.findall(r'class="name">(.*?)<', lane)[0] for lane in alone] == [
@@ -206,7 +211,8 @@ async def test_metrics_over_epochs_are_of_the_run_chosen(page: Panels) -> None:
             *(
                 report(1000 * start + each, run_id=run, epoch=each, metrics={"loss": x, "val_loss": y, "accuracy": z})
                 for each, x, y, z in epochs
-            )
+            ),
+            report(1000 * start + 0.5, run_id=run, epoch=1, metrics={"loss": 99}),  # before the epoch's last report
         )
     for asked, run in (({"run": "a"}, "a"), ({}, "b")):
         charts = await page.charts("epochs", **asked)

@@ -116,12 +116,11 @@ def _bar(run: Run, step: Step, now: float, secs: float) -> Bar:
     end = step.end if step.end is not None else now if step.outcome == "running" else run.told_until
     x = _x(step.begin - run.told_since, secs)
     width = max(_x(end - run.told_since, secs) - x, _LEAST)
-    if step.end is None:
-        text = f"{step.name} {OUTCOMES[step.outcome]} since {milliseconds((step.begin - run.told_since) * 1e3)}"
-    elif step.duration_ms is None:
-        text = f"{step.name} {OUTCOMES[step.outcome]}"
-    else:
-        text = f"{step.name} {OUTCOMES[step.outcome]} after {milliseconds(step.duration_ms)}"
+    text = f"{step.name} {OUTCOMES[step.outcome]}"
+    if step.outcome == "running":
+        text += f" for {milliseconds((end - step.begin) * 1e3)}"
+    elif step.duration_ms is not None:
+        text += f" after {milliseconds(step.duration_ms)}"
     return Bar(x, width, _color(step.name), step.outcome, text)
 
 
