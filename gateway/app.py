@@ -14,7 +14,7 @@ from fastapi_offline import FastAPIOffline
 
 import gateway
 from gateway.access import Access, Keys
-from gateway.console import aggregate, dead_letters, export, operations, schemas, search, tail, verify
+from gateway.console import aggregate, dead_letters, export, health, operations, schemas, search, tail, verify
 from gateway.console.asking import Asking
 from gateway.console.layout import Layout
 from gateway.console.live import Live
@@ -114,7 +114,7 @@ class Gateway:
         application.include_router(verify.router(self._verification.arrived, self._verification.remove))
         application.include_router(dead_letters.router(self._dead_letters))
         status = self.overview.status
-        self._live = Live(overview.live(status, self.figures))
+        self._live = Live(health.live(status, self.figures))
         application.include_router(self._live.router())
         asking = Asking(lambda: self._store)
         prefix = settings.events.index_prefix

@@ -22,7 +22,14 @@ from tests.browser.view import DESKTOP, PHONE, Scheme, Size, View
 from tests.gateway_process import ROOT, Gateway
 
 # The pictures' names and what they show; of the first there is one in the dark and one on a phone too.
-PAGES = {"overview": "/", "system": "/system"}
+PAGES = {
+    "overview": "/",
+    "models": "/models",
+    "training": "/training",
+    "logs": "/logs",
+    "dead-letters": "/dead-letters",
+    "quality": "/quality",
+}
 FOLDER = ROOT / "docs" / "screenshots"
 MAX_BYTES = 200_000
 MINUTES = 60

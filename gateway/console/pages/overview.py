@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.console.asking import Asking
+from gateway.console.health import Status, stored, troubles, waiting
 from gateway.console.layout import Context, Page
 from gateway.console.view import View
 from gateway.monitoring import findings
-from gateway.monitoring.figures import Figures
+from gateway.monitoring.figures import HOUR, Figures
+from gateway.monitoring.standing import standings
 from gateway.store.query import Query
 from gateway.telling import tell
 
-Status = dict[str, Any]
 LATEST = 12
 MOST_FOUND = 4
 MOST_KINDS = 8
 BUNDLE_SECS = 5
+HEARD_MINUTES = 5
 ON_THE_WAY_SECS = 5  # what came in so lately may not be stored yet
 LINE = '{"model_name":"fraud_detector","prediction_confidence":0.93,"inference_time_ms":25}'
 _PATHS = {"ml-metrics": "/models", "ml-training": "/training", "ml-pipeline": "/logs", "data-quality": "/quality"}
@@ -29,20 +32,8 @@ def page(status: Callable[[], Status], figures: Figures, asking: Asking, prefix:
 
     async def answers(_: View) -> Context:
         now = status()
-        known = bool(figures.all().indices)
-        heard_until = time.time() - now["spool"]["oldest_secs"]
-        return {
-            "books": now["books"],
-            "stored": stored(now),
-            "missing": _missing(now),
-            "worse": _found(findings.worse(figures), "No model is getting worse.", "{} getting worse", known),
-            "silent": _found(
-                findings.silent(figures, heard_until, time.time() - now["uptime_secs"]),
-                "Nothing is silent.",
-                "{} silent",
-                known,
-            ),
-        }
+        found = await asyncio.to_thread(_judged, figures, now)  # minutes of many models take a while to add up
+        return {"books": now["books"], "stored": stored(now), "missing": _missing(now), **found}
 
     async def rates(_: View) -> Context:
         lines = figures.rates()[1]
@@ -54,9 +45,15 @@ def page(status: Callable[[], Status], figures: Figures, asking: Asking, prefix:
         return {"spec": _rates(bundles, begin, BUNDLE_SECS), "line": LINE}
 
     async def hour(_: View) -> Context:
-        now = int(time.time()) // 60
-        minutes = range(now - 60, now)  # the present one is not over
-        lines = {name: [line.get(minute, 0) for minute in minutes] for name, line in figures.by_minute().items()}
+        counts = await asyncio.to_thread(figures.by_minute)
+        now = int(time.time())
+        minutes = range(now // 60 - 59, now // 60 + 1)
+        # Of the present minute so much is over.
+        shares = [1.0] * (len(minutes) - 1) + [max(now % 60, BUNDLE_SECS) / 60]
+        lines = {
+            name: [line.get(minute, 0) / share for minute, share in zip(minutes, shares, strict=True)]
+            for name, line in counts.items()
+        }
         return {"spec": _rates(lines, minutes[0] * 60, 60), "line": LINE}
 
     async def kinds(_: View) -> Context:
@@ -81,72 +78,41 @@ def page(status: Callable[[], Status], figures: Figures, asking: Asking, prefix:
     return Page("overview", "/", "Overview", panels=panels, has_range=False)
 
 
-def live(status: Callable[[], Status], figures: Figures) -> Callable[[], dict[str, Any]]:
-    """Return what tells all pages how things stand now; rates are of the time since it was last asked."""
-    before: tuple[float, dict[str, int], dict[str, int]] = time.monotonic(), {}, {}
-
-    def now() -> dict[str, Any]:
-        nonlocal before
-        found = status()
-        books = found["books"]
-        at = time.monotonic()
-        received = {name: each["received"] for name, each in found["sources"].items()}
-        taken = {name: each["indexed"] + each["duplicates"] for name, each in books["sinks"].items()}
-        secs = max(at - before[0], 0.1)
-        told = {
-            "troubles": troubles(found),
-            "received": books["received"],
-            "stored": stored(found),
-            "refused": books["refused"],
-            "missing": abs(books["difference"]),
-            "sources": _rise(received, before[1], secs),
-            "sinks": _rise(taken, before[2], secs),
-            "kinds": figures.rates()[0],
-        }
-        before = at, received, taken
-        return told
-
-    return now
-
-
-def stored(status: Status) -> int:
-    """Return how many events are in every sink."""
-    return min((each["indexed"] + each["duplicates"] for each in status["books"]["sinks"].values()), default=0)
-
-
-def waiting(status: Status) -> int:
-    """Return how many events the sink that is furthest behind has not taken."""
-    return max((each["waiting"] for each in status["books"]["sinks"].values()), default=0)
-
-
-def troubles(status: Status) -> list[str]:
-    """Return what somebody should look at, a sentence each."""
-    found = []
-    books = status["books"]
-    if books["difference"]:
-        found.append(f"{abs(books['difference']):,} events are missing in the books.")
-    for name, sink in status["sinks"].items():
-        if sink["state"] != "ok":
-            found.append(f"{name} is {sink['state']}: {sink['last_error'] or 'no reason given'}")
-    found += [each for each in (status["spool"]["failure"], status["spool"]["full"]) if each]
-    for name, sink in books["sinks"].items():
-        found += [
-            f"{sink[what]:,} events {text} ({name})."
-            for what, text in (("damaged", "could not be read again from the spool"), ("skipped", "were skipped"))
-            if sink[what]
-        ]
-    return found
-
-
-def _rates(lines: Mapping[str, Sequence[int]], begin: int, secs: int) -> Context:
-    """Return the chart of events per second: of each index those of stretches of ``secs``, the first at ``begin``."""
-    names = sorted((name for name, line in lines.items() if any(line)), key=lambda name: -sum(lines[name]))
-    series = [
-        {"name": name, "values": [round(count / secs, 3) for count in lines[name]]} for name in names[:MOST_KINDS]
-    ]
-    points = max(map(len, lines.values()), default=0)
-    labels = [(begin + at * secs) * 1000 for at in range(points)]
-    return {"type": "stack", "time": True, "labels": labels, "series": series, "unit": "/s"}
+def _judged(figures: Figures, status: Status) -> Context:
+    """Return the answers on models and on who is silent; reads all minutes that are kept."""
+    models = [each for each in standings(figures) if each.window.predictions]
+    worse = findings.worse(figures)
+    begin = figures.window_begin()
+    before = figures.between(begin - HOUR, begin)
+    compared = sum((each.model, each.version) in before.models for each in models)
+    minutes = round(figures.window_secs / 60)
+    if worse:
+        said = f"{len({(each.model, each.version) for each in worse})} of {len(models)} models"
+        worse_answer = {"state": "bad", "said": f"{said}, in the last {minutes} minutes."}
+    elif compared:
+        worse_answer = {"state": "good", "said": "No model is getting worse."}
+    elif models:
+        worse_answer = {"state": "", "said": "Too early to tell."}
+    else:
+        worse_answer = {"state": "", "said": "No predictions lately."}
+    now = time.time()
+    silent = findings.silent(figures, now - status["spool"]["oldest_secs"], now - status["uptime_secs"])
+    heard = figures.between(int(now) // 60 - HEARD_MINUTES)
+    services = {service for service, _ in heard.endpoints if service}
+    counts = {"model": len({name for name, _ in heard.models}), "service": len(services), "kind": len(heard.indices)}
+    senders = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items() if count]
+    if silent:
+        silent_answer = {"state": "bad", "said": f"{len(silent)} {'is' if len(silent) == 1 else 'are'} silent."}
+    else:
+        silent_answer = {"state": "good", "said": "None is silent."} if senders else {"state": "", "said": "None yet."}
+    return {
+        "worse": {**worse_answer, "found": worse[:MOST_FOUND], "omitted": max(0, len(worse) - MOST_FOUND)},
+        "models": [] if worse else models[:MOST_FOUND],
+        "window_minutes": minutes,
+        "silent": {**silent_answer, "found": silent[:MOST_FOUND], "omitted": max(0, len(silent) - MOST_FOUND)},
+        "heard": " and ".join(", ".join(senders).rsplit(", ", 1)),
+        "heard_minutes": HEARD_MINUTES,
+    }
 
 
 def _missing(status: Status) -> Context:
@@ -160,17 +126,15 @@ def _missing(status: Status) -> Context:
     return {"state": "good", "said": "Nothing is missing.", "more": more}
 
 
-def _found(found: Sequence[Any], nothing: str, some: str, known: bool) -> Context:
-    if not known:
-        return {"state": "", "said": "Nothing is known yet.", "found": [], "omitted": 0}
-    if not found:
-        return {"state": "good", "said": nothing, "found": [], "omitted": 0}
-    said = some.format(f"{len(found)} {'is' if len(found) == 1 else 'are'}")
-    return {"state": "bad", "said": f"{said}.", "found": found[:MOST_FOUND], "omitted": max(0, len(found) - MOST_FOUND)}
-
-
-def _rise(now: dict[str, int], before: dict[str, int], secs: float) -> dict[str, float]:
-    return {name: max(0, count - before.get(name, count)) / secs for name, count in now.items()}
+def _rates(lines: Mapping[str, Sequence[float]], begin: int, secs: int) -> Context:
+    """Return the chart of events per second: of each index those of stretches of ``secs``, the first at ``begin``."""
+    names = sorted((name for name, line in lines.items() if any(line)), key=lambda name: -sum(lines[name]))
+    series = [
+        {"name": name, "values": [round(count / secs, 3) for count in lines[name]]} for name in names[:MOST_KINDS]
+    ]
+    points = max(map(len, lines.values()), default=0)
+    labels = [(begin + at * secs) * 1000 for at in range(points)]
+    return {"type": "stack", "time": True, "labels": labels, "series": series, "unit": "/s"}
 
 
 def _row(hit: dict[str, Any], prefix: str) -> Context:

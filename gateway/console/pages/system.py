@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import gateway
+from gateway.console.health import troubles
 from gateway.console.layout import Context, Page
-from gateway.console.pages.overview import troubles
 from gateway.console.view import View
 from gateway.settings import Settings
 
