@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from itertools import groupby, repeat
+from itertools import groupby
 from operator import itemgetter
 
 import orjson
@@ -23,8 +23,7 @@ from gateway.summary.gathering import Unit
 from schemas import BUILT_IN, Fault, Kind, Registry
 
 log = structlog.get_logger(__name__)
-_PLACE = _INDEX = itemgetter(0)
-_MADE = itemgetter(1)
+_INDEX = itemgetter(0)
 _JOINED_AT = 2000  # documents: more than one read brings
 # Of the faults that are not the clock's.
 _REASONS = {"timestamp_invalid": "schema", "too_deep": "json"}
@@ -81,7 +80,8 @@ class Digestion:
         self._writer = Writer(
             block, received, clock, digest._enrichers, digest._identity, digest._prefix, self._gathering.look
         )
-        self._written: list[tuple[tuple[int, int], Made]] = []  # in this step, with the place of the event
+        self._written: list[Made] = []  # in this step
+        self._runs: list[tuple[int | None, int, int]] = []  # their places: line, number of the first, how many
         self._longest = min(digest._max_line_bytes, STEP_BYTES)
         self._groups: dict[str, list[bytes]] = defaultdict(list)
         self._joined: dict[str, bytearray] = defaultdict(bytearray)  # what comes before that
@@ -152,7 +152,8 @@ class Digestion:
             if isinstance(made, Fault):
                 self._refuse(event, _REASONS.get(made.rule, "clock"), made)
             else:
-                self._written.append(((event.line, event.item or 0), made))
+                self._written.append(made)
+                self._runs.append((event.line, event.item or 0, 1))
 
     def _take_at_once(self, events: list[bytes], first: int, room: int, line: int | None) -> tuple[int, int]:
         """Write documents without pydantic."""
@@ -160,25 +161,31 @@ class Digestion:
         if readers is None:
             return first, 0
         made, used = self._writer.write_many(events, first, room, self._longest, readers)
-        end = first + len(made)
-        places = zip(range(first, end), repeat(0)) if line is None else zip(repeat(line), range(first, end))
-        self._written += zip(places, made, strict=False)
-        return end, used
+        self._written += made
+        self._runs.append((line, first, len(made)))
+        return first + len(made), used
 
     def _gather(self, *, in_order: bool) -> None:
         """Put the documents of a step behind those of the steps before, in the order of their events."""
+        written = self._written
         if not in_order:
-            self._written.sort(key=_PLACE)
-        for index, written in groupby(map(_MADE, self._written), _INDEX):
-            _, documents, looked = zip(*written, strict=True)
-            group = self._groups[index]
-            group += documents
+            places = [
+                (number, 0) if line is None else (line, number)
+                for line, first, count in self._runs
+                for number in range(first, first + count)
+            ]
+            written = [written[number] for number in sorted(range(len(places)), key=places.__getitem__)]
+        for index, group in groupby(written, _INDEX):
+            _, documents, looked = zip(*group, strict=True)
+            found = self._groups[index]
+            found += documents
             self._counts[index] += len(documents)
-            if len(group) >= _JOINED_AT:
-                self._joined[index] += b"".join(group)
-                group.clear()
+            if len(found) >= _JOINED_AT:
+                self._joined[index] += b"".join(found)
+                found.clear()
             self._gathering.count(self._writer.bases[index], looked)
         self._written.clear()
+        self._runs.clear()
 
     def _letter(self, refusal: Refusal) -> DeadLetter:
         block = self._block

@@ -58,6 +58,7 @@ _CLASSES = frozenset(("prediction_class", "true_label"))
 _TEXTS = frozenset(("model_name", "model_version", "user_id"))
 _NUMBERS = frozenset((int, float))
 _SPREAD = 2654435769  # 2**32 by the golden ratio: checksums that are alike end far from each other
+_HASH = USER_HASHES - 1
 _DECODE = msgspec.json.Decoder().decode
 _Cells = dict[tuple[str | None, str | None], int]
 
@@ -161,9 +162,7 @@ class Gathering:
         deque(map(list.append, map(groups.__getitem__, map(_KEY, rows)), rows), maxlen=0)
         for (name, version), group in groups.items():
             self._count_group(_named(name, version), group)
-        self._users.update(
-            [crc32(user.encode()) * _SPREAD % USER_HASHES for user in map(_USER, rows) if user is not None]
-        )
+        self._users.update([crc32(user.encode()) * _SPREAD & _HASH for user in map(_USER, rows) if user is not None])
 
     def _count_group(self, key: Key, rows: list[Row]) -> None:
         """Count predictions of one model and version: in one loop, since most groups are small."""
