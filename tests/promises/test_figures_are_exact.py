@@ -205,6 +205,26 @@ def test_while_elasticsearch_is_away(es: EsClient, gateway: GatewayFactory) -> N
         check(running, one + two + three)
 
 
+@pytest.mark.elasticsearch
+def test_what_waits_for_its_index_counts_later(es: EsClient, gateway: GatewayFactory) -> None:
+    """Documents of an index that takes none are put aside, and count once it does; after a kill too, and once."""
+    running = gateway(env={"ELASTICSEARCH_URL": es.url, "GATEWAY_EVENTS__INDEX_PREFIX": es.prefix})
+    one, two = events("one", 100), events("two", 100)
+    post(running, one)
+    books.settled(running)
+    (blocked,) = es.indices()
+    es.put(f"/{blocked}/_settings", {"index.blocks.write": True})
+    post(running, [*two, *one[:50], {"message": "of another index"}])
+    running.wait_until(lambda now: now["sinks"]["elasticsearch"]["parked"] == 150)
+    check(running, one)
+    running.kill()
+    running.restart()
+    check(running, one)
+    es.put(f"/{blocked}/_settings", {"index.blocks.write": None})
+    assert books.settled(running)["sinks"]["elasticsearch"]["indexed"] == 201
+    check(running, one + two)
+
+
 def test_what_is_replayed_counts(gateway: GatewayFactory) -> None:
     """Refused events count when they are mended, once."""
     running = gateway(config={"events": {"max_age_days": 10}, "store": {"retention_days": None}})
