@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -74,7 +73,7 @@ class Figures:
         self._all = Summary()
         self._models = Names(settings.max_models)
         self._endpoints = Names(settings.max_models)
-        self._seconds: deque[tuple[int, dict[str, int]]] = deque()
+        self._seconds: dict[int, dict[str, int]] = {}
 
     def load(self, blobs: Iterable[tuple[str, int, bytes]]) -> None:
         """Begin with what is on disk: folder, minute and figures of each. What cannot be read counts as nothing."""
@@ -132,9 +131,12 @@ class Figures:
                 self._all.plus(new)
                 self._all.users = []
                 self._models, self._endpoints = adding.models, adding.endpoints
-                self._seconds.extend((at, summary.indices) for at, summary in counted)
-                while self._seconds and self._seconds[0][0] <= self._clock() - RATE_SECS:
-                    self._seconds.popleft()
+                for at, summary in counted:  # by second: there are hundreds of records in one
+                    line = self._seconds.setdefault(at, {})
+                    for index, count in summary.indices.items():
+                        line[index] = line.get(index, 0) + count
+                for at in [at for at in self._seconds if at <= self._clock() - RATE_SECS]:
+                    del self._seconds[at]
 
         return Change(put, blobs)
 
@@ -186,9 +188,9 @@ class Figures:
         """
         now = int(self._clock())
         with self._lock:
-            seconds = list(self._seconds)
+            seconds = {second: counts.copy() for second, counts in self._seconds.items()}
         lines: dict[str, list[int]] = {}
-        for second, counts in seconds:
+        for second, counts in seconds.items():
             at = second - (now - RATE_SECS) - 1
             if 0 <= at < RATE_SECS:
                 for index, count in counts.items():
