@@ -42,6 +42,7 @@ _ODD = re.compile(r"[^ !#-\[\]-~]")
 _PATIENT = "max-stale"
 """What a browser asks with that only keeps a panel fresh."""
 OPENING_SECS = 1.0
+_OPENING = "The store is being opened: this fills itself when it is."
 
 Context = dict[str, Any]
 Maker = Callable[[View], Coroutine[Any, Any, Context]]
@@ -154,8 +155,8 @@ class Layout:
                 made = await while_there(request, self._panels.get(key, make, patient=patient))
             except QueryError as error:
                 return self._message(str(error), 400)
-            except StoreOpening as error:  # no fault: it fills itself in a moment
-                return self._message(str(error), 200, OPENING_SECS)
+            except StoreOpening:  # no fault
+                return self._message(_OPENING, 200, OPENING_SECS)
             except GatewayError as error:
                 return self._message(str(error), 503, LEAST_SECS)
             headers = _told(made.again_secs) | {"server-timing": _timing(made)}

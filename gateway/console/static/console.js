@@ -52,7 +52,8 @@ class Panel {
   }
 
   loadIfDue() {
-    if (this.due && this.due <= Date.now() && this.seen && !document.hidden) this.load("max-stale");
+    const looked = !this.filled || (this.seen && !document.hidden);
+    if (this.due && this.due <= Date.now() && looked) this.load("max-stale");
   }
 
   // `age`: "no-cache" for what is made now, "max-stale" for what the gateway has.
@@ -68,7 +69,7 @@ class Panel {
       if (!/^text\/html/.test(answer.headers.get("content-type") || "")) throw new Error(`It answered ${answer.status}.`);
       again = 1000 * Number(answer.headers.get("retry-after")) || LEAST_MS;
       this.show(text);
-      this.filled = true;
+      this.filled = answer.headers.has("server-timing"); // else it is told why there is nothing yet
     } catch (error) {
       this.place.classList.add("stale");
       this.place.title = "The gateway does not answer.";
