@@ -36,15 +36,14 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, help="folder for the filled store (default: a temporary one)")
     parser.add_argument("--stored", type=int, default=1_000_000, help="events in the store (default: %(default)s)")
     parser.add_argument("--secs", type=float, default=20, help="length of a run at a fixed rate (default: %(default)s)")
-    parser.add_argument("--pinned", action="store_true", help="the gateway has the last core for itself")
     parser.add_argument("--table", type=Path, metavar="FILE", help="measure nothing, print a result's tables")
     asked = parser.parse_args()
     if asked.table:
         print(tables(json.loads(asked.table.read_text())))
         return 0
     events, repeat = asked.events or 200_000, asked.repeat or 3
-    result: dict[str, Any] = begun(events, repeat) | {"failed": {}, "stored": asked.stored, "pinned": asked.pinned}
-    where = cores(pinned=asked.pinned)
+    result: dict[str, Any] = begun(events, repeat) | {"failed": {}, "stored": asked.stored}
+    where = cores(pinned=False)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-console-")))
         try:
@@ -55,7 +54,7 @@ def main() -> int:
             if "pages" in (asked.only or GROUPS):
                 result["pages"] = [asdict(page) for page in opened(gateway, browser, repeat, say)]
             if "watching" in (asked.only or GROUPS):
-                paths = [path for path, (name, _) in navigation(gateway, browser).items() if name in WATCHED]
+                paths = [path for path, (name, _) in navigation(gateway).items() if name in WATCHED]
                 watching = Watching(gateway, browser, paths, folder, where)
                 say(f"{len(paths)} browsers and events at a fixed rate")
                 watching.at_rate(asked.secs)
