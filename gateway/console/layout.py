@@ -62,6 +62,7 @@ class Page:
     has_range: bool = True
     in_navigation: bool = True
     scripts: Sequence[str] = ()
+    styles: Sequence[str] = ()
     """Files of its own in `static`, besides those of every page."""
     facts: Context = field(default_factory=dict)
     """What its template is given besides what all are."""
@@ -118,7 +119,7 @@ class Layout:
 
         @routes.get("/console/static/{digest}/{name}")
         def file(request: Request, digest: str, name: str) -> Response:
-            own = [script for page in pages for script in page.scripts]
+            own = [each for page in pages for each in (*page.scripts, *page.styles)]
             if name not in ("chart.js", "console.css", "console.js", "charts.js", *own):
                 return Response("There is no such file.", 404, media_type="text/plain")
             headers = {**_HEADERS, "cache-control": _YEAR, "vary": "accept-encoding"}

@@ -65,6 +65,7 @@ def page(letters: Letters) -> Page:
         panels={"groups": groups, "newest": newest, "letter": letter},
         has_range=False,
         scripts=("dead_letters.js",),
+        styles=("dead_letters.css",),
         facts={"reasons": REASONS},
     )
 

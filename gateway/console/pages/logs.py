@@ -56,6 +56,7 @@ def page(asking: Asking, prefix: str, duration_unit: str = "s") -> Page:
             "lines": panels.lines,
         },
         scripts=("logs.js",),
+        styles=("logs.css",),
         facts={"tail": lambda view: tail(prefix + INDEX, view)},
     )
 

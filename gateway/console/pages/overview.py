@@ -75,7 +75,7 @@ def page(status: Callable[[], Status], figures: Figures, asking: Asking, prefix:
         return {"rows": [_row(hit, prefix) for hit in hits.hits], "line": LINE}
 
     panels = {"answers": answers, "rates": rates, "hour": hour, "kinds": kinds, "flow": flow, "latest": latest}
-    return Page("overview", "/", "Overview", panels=panels, has_range=False)
+    return Page("overview", "/", "Overview", panels=panels, has_range=False, styles=("overview.css",))
 
 
 def _judged(figures: Figures, status: Status) -> Context:

@@ -171,7 +171,7 @@ def page(asking: Asking, prefix: str = "") -> Page:
         "drift": over_time("avg:drift_score", min=0),
         "failed": failed,
     }
-    return Page("quality", "/quality", "Data quality", tuple(FIELDS), panels)
+    return Page("quality", "/quality", "Data quality", tuple(FIELDS), panels, styles=("quality.css",))
 
 
 def _datasets(found: Aggregation, whole: Aggregation) -> dict[str | None, Dataset]:

@@ -41,6 +41,7 @@ def page(asking: Asking) -> Page:
         panels={"story": story},
         has_range=False,
         in_navigation=False,
+        styles=("logs.css",),
     )
 
 

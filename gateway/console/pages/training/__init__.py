@@ -132,7 +132,7 @@ def page(asking: Asking, prefix: str = "") -> Page:
         "durations": durations,
         "errors": errors,
     }
-    return Page("training", "/training", "Training", FILTERS, panels)
+    return Page("training", "/training", "Training", FILTERS, panels, styles=("training.css",))
 
 
 def _durations(runs: Iterable[Run]) -> list[Duration]:
