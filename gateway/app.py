@@ -126,7 +126,7 @@ class Gateway:
             request.page(asking),
             letters_page.page(self._dead_letters),
             quality.page(asking, prefix),
-            system.page(settings, status),
+            system.page(settings, status, asking),
         )
         application.include_router(models.router(settings, asking))
         application.include_router(Layout().router(pages))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from gateway.store.aggregation import Aggregation, Question
 from gateway.store.query import Hits, Query, StoreOpening, StoreUnavailable
-from gateway.store.store import Store
+from gateway.store.store import Index, Store
 
 FRESH_SECS = 2.0
 TIMES_ITS_COST = 10
@@ -122,6 +122,9 @@ class _Timed:
         words += [f"every {question.interval}"] if question.interval else []
         words += [f"{len(question.query.where)} filters"] if question.query.where else []
         return await self._in_turn(", ".join([*words, *question.metrics]), lambda: self._store.aggregate(question))
+
+    async def indices(self) -> list[Index]:
+        return await self._in_turn("indices", self._store.indices)
 
     async def export(self, index: str, file: Path) -> None:
         await self._in_turn(f"export {index}", lambda: self._store.export(index, file))

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.spool.books import Cursor
 from gateway.spool.segment import Position
+from gateway.store.store import Index
 from gateway.store.tables import literal, quoted
 from gateway.versions import migrate, refuse_newer
 
@@ -39,14 +40,6 @@ CREATE TABLE gateway.figures (folder VARCHAR, minute BIGINT, data BLOB)
 """,
 )
 VERSION = len(_MIGRATIONS)
-
-
-class Index(NamedTuple):
-    """A daily index: its documents, and about how many bytes of disk they take."""
-
-    name: str
-    documents: int
-    bytes: int
 
 
 class Change(Protocol):

@@ -18,6 +18,7 @@ from gateway.store.documents import pages
 from gateway.store.elasticsearch_buckets import aggregate
 from gateway.store.parquet import collect, unknown
 from gateway.store.query import MAX_LIMIT, Hits, Query, QueryError, StoreUnavailable, decode_cursor, encode_cursor
+from gateway.store.store import Index
 from schemas import BUILT_IN, Registry, properties
 
 if TYPE_CHECKING:
@@ -99,10 +100,10 @@ class ElasticsearchStore:
                 raise _NotFound
             await collect(pages(self._call, index), self._registry, index, file)
         except _NotFound:
-            raise unknown(index, await self._names()) from None
+            raise unknown(index, [each.name for each in await self.indices()]) from None
 
-    async def _names(self) -> list[str]:
-        """Return the newest indices that hold documents."""
+    async def indices(self) -> list[Index]:
+        """Return the newest indices that hold documents, by name downwards; their bytes need a privilege more."""
         answer = await self._call(
             "search",
             index=self._targets,
@@ -112,7 +113,7 @@ class ElasticsearchStore:
             allow_no_indices=True,
         )
         found = answer.get("aggregations", {}).get("names", {}).get("buckets", [])
-        return [bucket["key"] for bucket in found]
+        return [Index(bucket["key"], bucket["doc_count"], None) for bucket in found]
 
     async def aggregate(self, question: Question) -> Aggregation:
         """Count and measure; raise `QueryError` or `StoreUnavailable`."""

@@ -30,6 +30,7 @@ from gateway.store.pages import page
 from gateway.store.query import Hits, Query, StoreOpening, StoreUnavailable
 from gateway.store.readers import Readers, submit
 from gateway.store.rows import by_index
+from gateway.store.store import Index
 from schemas import BUILT_IN, Registry
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class EmbeddedStore:
         """Delete documents, and their index with the last one; return how many were there."""
         return await self._write(lambda: self._remove(index, ids))
 
-    async def indices(self) -> list[catalog.Index]:
+    async def indices(self) -> list[Index]:
         """Return all indices by name."""
         return await self._readers.ask(catalog.indices)
 

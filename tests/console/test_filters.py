@@ -14,6 +14,7 @@ from gateway.sources.http import server as http_server
 from gateway.sources.http.server import HttpServer
 from gateway.store.aggregation import Aggregation, Question
 from gateway.store.query import Hits, Query
+from gateway.store.store import Index
 
 pytestmark = pytest.mark.anyio
 
@@ -32,6 +33,10 @@ class Endless:
         """Wait."""
         await self._wait()
         return Aggregation(0)
+
+    async def indices(self) -> list[Index]:
+        """Not asked for here."""
+        return []
 
     async def export(self, index: str, file: Path) -> None:
         """Not asked for here."""

@@ -249,3 +249,9 @@ async def test_unreachable(free_port: Callable[[], int]) -> None:
         await ElasticsearchStore(client).search(Query())
     assert isinstance(caught.value, GatewayError)
     await client.close()
+
+
+async def test_indices(subject: Subject) -> None:
+    """Each index is named with the number of its documents."""
+    found = {each.name.removeprefix(subject.prefix): each.documents for each in await subject.store.indices()}
+    assert {name: found[name] for name in EVENTS} == {name: len(documents) for name, documents in EVENTS.items()}

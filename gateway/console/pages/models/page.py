@@ -36,8 +36,8 @@ def page(settings: Settings, asking: Asking) -> Page:
         panels.histogram, panels.buckets, panels.accuracy, panels.correctness, panels.matrix, panels.share,
         panels.errors, panels.load, panels.memory,
     )  # fmt: skip
-    panels = {each.__name__: each for each in makers}
-    return Page("models", "/models", "Models", tuple(FIELDS), panels, styles=("models.css",))
+    named = {each.__name__: each for each in makers}
+    return Page("models", "/models", "Models", tuple(FIELDS), named, styles=("models.css",))
 
 
 class _Panels:
