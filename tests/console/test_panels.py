@@ -15,6 +15,7 @@ from gateway.console.panels import LEAST_SECS, SHARE, Panels
 from gateway.settings import Settings
 from gateway.store.aggregation import Aggregation, Question
 from gateway.store.query import Hits, Query
+from gateway.store.store import Index
 
 pytestmark = pytest.mark.anyio
 
@@ -37,6 +38,10 @@ class SlowStore:
         """Count nothing."""
         await self._wait()
         return Aggregation(0)
+
+    async def indices(self) -> list[Index]:
+        """Have none."""
+        return []
 
     async def export(self, *_: object) -> None:
         """Do nothing."""
