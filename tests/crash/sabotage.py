@@ -78,7 +78,7 @@ SABOTAGES: dict[str, Sabotage] = {
     "no sync": Sabotage("os.fdatasync", _nothing),
     "no sync of the folder": Sabotage("gateway.spool.appender._sync_folder", _nothing),
     "acknowledged before the write": Sabotage("gateway.spool.spool.Spool.append", _not_waited_for),
-    "409 is an error": Sabotage("gateway.sinks.elasticsearch.sender.rule", _refused_when_there),
+    "409 is an error": Sabotage("gateway.sinks.elasticsearch.doubt.rule", _refused_when_there),
     "cursor before the answer": Sabotage("gateway.sinks.elasticsearch.sender.Sender.send", _settled_first),
     "always a new identity": Sabotage("gateway.pipeline.identity.Identity.of", _always_new),
     "refused events forgotten": Sabotage("gateway.spool.letters.LetterBox._keep", _without_letters),

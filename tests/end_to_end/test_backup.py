@@ -108,7 +108,7 @@ def test_all_that_was_there_is_there_again(gateway: GatewayFactory, es: EsClient
 
 
 def test_an_older_backup_than_elasticsearch(gateway: GatewayFactory, es: EsClient) -> None:
-    """What Elasticsearch took since the backup is sent again and counts as duplicates; nothing is there twice."""
+    """What Elasticsearch took since the backup is sent again and counts as what it is; nothing is there twice."""
     running = gateway(env={**ONE, "GATEWAY_EVENTS__INDEX_PREFIX": es.prefix})
     send(running, 0, 100)
     assert running.stop() == 0
@@ -122,11 +122,11 @@ def test_an_older_backup_than_elasticsearch(gateway: GatewayFactory, es: EsClien
     run(RESTORE, running)
     running.restart()
     books = settled(running, "elasticsearch")["books"]
-    assert (books["sinks"]["elasticsearch"]["indexed"], books["sinks"]["elasticsearch"]["duplicates"]) == (0, 100)
+    assert (books["sinks"]["elasticsearch"]["indexed"], books["sinks"]["elasticsearch"]["duplicates"]) == (100, 0)
     assert (books["received"], books["difference"]) == (100, 0)
     send(running, 140, 160)
     books = settled(running, "elasticsearch")["books"]
-    assert (books["sinks"]["elasticsearch"]["indexed"], books["sinks"]["elasticsearch"]["duplicates"]) == (10, 110)
+    assert (books["sinks"]["elasticsearch"]["indexed"], books["sinks"]["elasticsearch"]["duplicates"]) == (110, 10)
     assert indexed(es) == list(range(160))
 
 

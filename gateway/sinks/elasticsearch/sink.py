@@ -94,12 +94,14 @@ class ElasticsearchSink:
             self._retention = Retention(self.client, prefix, registry.indices, settings.retention_days)
         self._batcher = Batcher(settings.max_batch_bytes, settings.max_batch_events)
         known = state.cursor(self.name, spool.name)
-        if known is not None and spool.outlives(known):
+        replaced = known is not None and spool.outlives(known)
+        if replaced:
             log.warning("The spool was replaced: the sink begins with its oldest record.", sink=self.name)
             known = None
         cursor = known or spool.new_cursor()
         self._figures = figures
-        self._doubted = spool.end  # what is before it may have been sent by an earlier start
+        # What is before it may have been sent by an earlier start, and not been counted; that of a replaced spool was.
+        self._doubted = Position() if replaced else spool.end
         self._progress = Progress(self.name, spool, state, self._room, telemetry, cursor, figures)
         self._parking = Parking(self.name, settings, state, self._sender, self._progress.count_parked, spool.name)
         self._reader = spool.reader(self.name, known)
