@@ -42,7 +42,8 @@ def page(status: Callable[[], Status], figures: Figures, asking: Asking, prefix:
             name: [sum(line[at : at + BUNDLE_SECS]) for at in range(0, len(line) - ON_THE_WAY_SECS, BUNDLE_SECS)]
             for name, line in lines.items()
         }
-        return {"spec": _rates(bundles, begin, BUNDLE_SECS), "line": LINE}
+        coming = any(map(any, lines.values()))  # in the seconds that are not told yet
+        return {"spec": _rates(bundles, begin, BUNDLE_SECS), "line": LINE, "coming": coming}
 
     async def hour(_: View) -> Context:
         counts = await asyncio.to_thread(figures.by_minute)
@@ -54,7 +55,7 @@ def page(status: Callable[[], Status], figures: Figures, asking: Asking, prefix:
             name: [line.get(minute, 0) / share for minute, share in zip(minutes, shares, strict=True)]
             for name, line in counts.items()
         }
-        return {"spec": _rates(lines, minutes[0] * 60, 60), "line": LINE}
+        return {"spec": _rates(lines, minutes[0] * 60, 60), "line": LINE, "coming": False}
 
     async def kinds(_: View) -> Context:
         now = figures.rates()[0]
