@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from gateway.monitoring.adding import Adding
 from gateway.monitoring.names import Names, forget_endpoint, forget_model
 from gateway.settings import Monitoring
 from gateway.summary import Model, Summary
+from gateway.summary.columns import Sum
 
 log = structlog.get_logger(__name__)
 BEFORE = 0
@@ -102,20 +104,21 @@ class Figures:
         now = int(self._clock()) // MINUTE
         first = now - self._kept + 1
         adding = Adding(self._all, self._models.copy(), self._endpoints.copy(), first)
-        counted: list[tuple[int, Summary]] = []
+        sums: dict[int, Sum] = defaultdict(Sum)
+        seconds: list[tuple[int, dict[str, int]]] = []
         for each in told:
+            minute = int(each.at) // MINUTE
             try:
-                summary = self._counted(each)
+                if (data := self._counted(each)) is not None:
+                    indices = sums[BEFORE if minute < first else min(minute, now)].add(data)
+                    seconds.append((int(each.at), indices))
             except Exception as error:  # a mistake of ours: what is counted holds up no event
                 log.error("The figures of a record cannot be made: they are not counted.", exc_info=error)
-                continue
-            if summary is not None:
-                counted.append((int(each.at), summary))
-        minutes = [BEFORE if at // MINUTE < first else min(at // MINUTE, now) for at, _ in counted]
-        for minute, (_, summary) in zip(minutes, counted, strict=True):  # so that none of them makes room for another
+        counted = [(minute, Summary.of(each)) for minute, each in sums.items()]
+        for minute, summary in counted:  # so that none of them makes room for another
             adding.models.seen(summary.models, minute)
             adding.endpoints.seen(summary.endpoints, minute)
-        for minute, (_, summary) in zip(minutes, counted, strict=True):
+        for minute, summary in counted:
             adding.add(minute, summary)
         new = adding.sum()
         blobs = self._written(folder, first, adding)
@@ -131,9 +134,9 @@ class Figures:
                 self._all.plus(new)
                 self._all.users = []
                 self._models, self._endpoints = adding.models, adding.endpoints
-                for at, summary in counted:  # by second: there are hundreds of records in one
+                for at, indices in seconds:  # by second: there are hundreds of records in one
                     line = self._seconds.setdefault(at, {})
-                    for index, count in summary.indices.items():
+                    for index, count in indices.items():
                         line[index] = line.get(index, 0) + count
                 for at in [at for at in self._seconds if at <= self._clock() - RATE_SECS]:
                     del self._seconds[at]
@@ -208,8 +211,10 @@ class Figures:
                     line[minute] = line.get(minute, 0) + count
         return found
 
-    def _counted(self, told: Told) -> Summary | None:
-        """Return what a record adds, without what is left out of it."""
+    def _counted(self, told: Told) -> bytes | memoryview | None:
+        """Return what a record adds, without what is left out of it; None where that is nothing."""
+        if not (told.left_out or told.none or told.added):
+            return told.summary
         summary = Summary()
         if told.summary is not None:
             summary = Summary.decode(told.summary)
@@ -220,7 +225,7 @@ class Figures:
             summary.minus(self._gather(told.left_out))
         if told.added:
             summary.plus(self._gather(told.added))
-        return summary if summary.indices or summary.models else None
+        return summary.encode() if summary.indices or summary.models else None
 
     def _written(self, folder: str, first: int, adding: Adding) -> dict[tuple[str, int], bytes | None]:
         """Return what is to be written: minutes with what is new in them, old ones in the sum of their folder."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gateway.summary import OTHER
-from gateway.summary.figures import Key, Model, Summary
+from gateway.summary import OTHER, Model, Summary
+from gateway.summary.figures import Key
 
 REST: Key = (OTHER, "")
 MOST_BEYOND = 10_000

@@ -65,7 +65,7 @@ class Digest:
         for index, _, data in documents:
             base = self._registry.split(index)[1] or ""
             gathering.add(base, list(map(orjson.loads, bytes(data).split(b"\n")[1::2])))
-        return gathering.summary().encode()
+        return gathering.encode()
 
 
 class Digestion:
@@ -122,7 +122,7 @@ class Digestion:
         accepted = sum(group.count for group in documents)
         refused = len(self._letters)
         counts = Counts(accepted + refused, accepted, refused)
-        summary = self._gathering.summary().encode()
+        summary = self._gathering.encode()
         return Draft(block.source, counts, documents, self._letters, summary=summary)
 
     def _text(self, index: str) -> bytes | memoryview:

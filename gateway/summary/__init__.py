@@ -1,10 +1,12 @@
 """What records tell of their events in figures: mergeable, so that those of many records are those of one.
 
-`figures.py` has the figures, `gathering.py` makes them of events.
+`figures.py` has those of a model, `summary.py` those of all, `columns.py` writes them and adds up what was written;
+`gathering.py` makes them of events.
 """
 
-from gateway.summary.figures import CONFIDENCES, MILLISECONDS, OTHER, Histogram, Model, Summary, estimated
+from gateway.summary.figures import CONFIDENCES, MILLISECONDS, OTHER, Histogram, Model, estimated
 from gateway.summary.gathering import Gathering, summary_of
+from gateway.summary.summary import Summary
 
 __all__ = [
     "CONFIDENCES",

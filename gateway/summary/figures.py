@@ -1,8 +1,4 @@
-"""Counts, sums and histograms of events, that can be added up and taken away again.
-
-`Summary.encode` gives MessagePack, a list for each class; a later version may put fields at the end of them, which
-this one passes over. What `minus` is given must have been in it; users alone stay, as they are counted once anyway.
-"""
+"""Counts, sums and histograms of one model's events, that can be added up and taken away again."""
 
 from __future__ import annotations
 
@@ -25,7 +21,7 @@ MAX_CLASSES = 50
 """Classes of a model that are told apart, those that came first."""
 MAX_MODELS = 500
 """Models with their versions in one summary, and endpoints."""
-USER_HASHES = 1 << 32
+USER_HASHES = 1 << 30
 """A user's hash is below."""
 
 Key = tuple[str, str]
@@ -84,7 +80,7 @@ class Model(msgspec.Struct, array_like=True):
         self.predictions += sign * other.predictions
         self.refused += sign * other.refused
         if other.errors:
-            _add(self.errors, other.errors, sign)
+            add_counts(self.errors, other.errors, sign)
         outcomes, classes = self.outcomes, self.classes
         for predicted, truths in other.outcomes.items():
             row = predicted if predicted in classes else self._class(predicted, sign)
@@ -115,41 +111,6 @@ class Model(msgspec.Struct, array_like=True):
         return name
 
 
-class Summary(msgspec.Struct, array_like=True):
-    """Events of a record, of a minute, of all time."""
-
-    indices: dict[str, int] = {}
-    """Documents, by index without prefix and day."""
-    models: dict[Key, Model] = {}
-    endpoints: dict[Key, Histogram] = {}
-    """Durations of requests that services logged, in `MILLISECONDS`."""
-    users: list[int] = []
-    """The smallest hashes of users, rising, `MAX_USERS` at most."""
-
-    def plus(self, other: Summary, sign: int = 1) -> None:
-        """Add another, or take it away."""
-        _add(self.indices, other.indices, sign)
-        for key, model in other.models.items():
-            _of(self.models, key, Model).plus(model, sign)
-        for key, durations in other.endpoints.items():
-            _of(self.endpoints, key, Histogram).plus(durations, sign)
-        if sign > 0 and other.users:
-            self.users = sorted({*self.users, *other.users})[:MAX_USERS]
-
-    def minus(self, other: Summary) -> None:
-        """Take away what is in it."""
-        self.plus(other, -1)
-
-    def encode(self) -> bytes:
-        """Return it as bytes."""
-        return _ENCODE(self)
-
-    @classmethod
-    def decode(cls, data: bytes | memoryview) -> Summary:
-        """Return what was encoded; raise `msgspec.MsgspecError` for anything else."""
-        return _DECODE(data)
-
-
 def estimated(users: list[int]) -> int:
     """Return how many users there are, given the smallest of their hashes."""
     if len(users) < MAX_USERS:
@@ -157,26 +118,10 @@ def estimated(users: list[int]) -> int:
     return round((MAX_USERS - 1) * USER_HASHES / users[MAX_USERS - 1])
 
 
-V = TypeVar("V", Model, Histogram)
-
-
-def _of(known: dict[Key, V], key: Key, new: type[V]) -> V:
-    """Return the figures of a key, or of all that are not told apart."""
-    found = known.get(key)
-    if found is not None:
-        return found
-    if len(known) >= MAX_MODELS:
-        key = (OTHER, "")
-    return known.setdefault(key, new())
-
-
-def _add(mine: dict[K, int], other: Mapping[K, int], sign: int) -> None:
+def add_counts(mine: dict[K, int], other: Mapping[K, int], sign: int) -> None:
+    """Add counts, or take them away; what is 0 is not there."""
     for key, count in other.items():
         if left := mine.get(key, 0) + sign * count:
             mine[key] = left
         else:
             mine.pop(key, None)
-
-
-_ENCODE = msgspec.msgpack.Encoder().encode
-_DECODE = msgspec.msgpack.Decoder(Summary).decode

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import Any, Literal
 from zlib import crc32
 
 import msgspec
 
+from gateway.summary.columns import LANES, LEVELS, USAGE, Pair, Part, classes_of, latest, write
 from gateway.summary.figures import (
     CONFIDENCES,
     MAX_CLASSES,
@@ -27,8 +29,8 @@ from gateway.summary.figures import (
     Histogram,
     Key,
     Model,
-    Summary,
 )
+from gateway.summary.summary import Summary
 
 PREDICTIONS, LOGS, OPERATIONS = "ml-metrics", "ml-pipeline", "ml-operations"
 """The indices whose documents are looked at; those of others are counted only."""
@@ -38,29 +40,23 @@ MAX_CHARACTERS = 200
 """Longer names of models, versions, classes, services and endpoints are `OTHER`."""
 MAX_MS = 1e12
 """Longer durations count as so long: a sum stays a number."""
-COUNTED_AT_ONCE = 1500
-"""Documents: a millisecond of work, and more than one read brings."""
-
 Unit = Literal["s", "ms"]
 _UNITS = {"s": 1000.0, "ms": 1.0}
 TOLD = (
     "model_name", "model_version", "prediction_class", "true_label", "prediction_confidence", "inference_time_ms",
-    "user_id", "cpu_usage", "gpu_usage", "memory_usage_mb",
+    "user_id", *USAGE,
 )  # fmt: skip
 Row = tuple[Any, ...]
 """Of a prediction, the values of `TOLD`, None where it has none."""
 row_of_all = itemgetter(*TOLD)
 """Return the row of a prediction that has all of them; raise KeyError for others."""
-_KEY = itemgetter(0, 1)
 _USER = itemgetter(TOLD.index("user_id"))
-_USAGE = tuple((at, name) for at, name in enumerate(TOLD) if "usage" in name)
 _CLASSES = frozenset(("prediction_class", "true_label"))
 _TEXTS = frozenset(("model_name", "model_version", "user_id"))
 _NUMBERS = frozenset((int, float))
 _SPREAD = 2654435769  # 2**32 by the golden ratio: checksums that are alike end far from each other
 _HASH = USER_HASHES - 1
 _DECODE = msgspec.json.Decoder().decode
-_Cells = dict[tuple[str | None, str | None], int]
 
 
 def summary_of(documents: Iterable[tuple[str, Sequence[bytes | memoryview]]], unit: Unit) -> Summary:
@@ -82,9 +78,8 @@ class Gathering:
         """``unit``: of logs' durations."""
         self._log_ms = _UNITS[unit]
         self._documents: dict[str, int] = {}
-        self._rows: list[Row] = []
-        self._models: dict[Key, Model] = {}
-        self._cells: dict[Key, _Cells] = {}
+        self._parts: dict[Key, Part] = {}
+        self._named: dict[tuple[str | None, str | None], Part] = {}  # the same, by what stands in a row
         self._endpoints: dict[Key, Histogram] = {}
         self._users: set[int] = set()
 
@@ -96,7 +91,7 @@ class Gathering:
         """Return what is to be counted of a document; of a prediction alone it is more than that it is there."""
         if index == PREDICTIONS:
             if document.get("error") is True:
-                errors, sort = self._model(_key(document)).errors, str(document.get("error_type"))
+                errors, sort = self._part(_key(document)).others().errors, str(document.get("error_type"))
                 errors[sort] = errors.get(sort, 0) + 1
             for name, measured in STAGES.items():
                 if name in document:
@@ -117,31 +112,30 @@ class Gathering:
         """Count documents of an index that were looked at, in their order."""
         self._documents[index] = self._documents.get(index, 0) + len(looked)
         if index == PREDICTIONS:
-            self._rows += looked  # type: ignore[arg-type]
-            if len(self._rows) >= COUNTED_AT_ONCE:
-                self._count_rows()
+            self._count_rows(looked)  # type: ignore[arg-type]
 
     def refuse(self, event: Mapping[str, Any]) -> None:
         """Count an event that broke its schema, if it names a model."""
         if type(event.get("model_name")) is str:
-            self._model(_key(event)).refused += 1
+            self._part(_key(event)).others().refused += 1
+
+    def encode(self) -> bytes:
+        """Return the figures of all that was counted, as `Summary.encode` does."""
+        if len(self._parts) > MAX_MODELS or len(self._endpoints) > MAX_MODELS:
+            return self.summary().encode()
+        self._close()
+        return write(self._documents, self._parts, self._endpoints, self._users)
 
     def summary(self, *, bounded: bool = True) -> Summary:
         """Return the figures of all that was counted; unless ``bounded`` all models, classes and endpoints by name."""
-        self._count_rows()
+        self._close(MAX_CLASSES if bounded else None)
         made = Summary(self._documents, users=sorted(self._users)[:MAX_USERS])
-        limit = MAX_MODELS if bounded else len(self._models) + len(self._endpoints)
-        for key, cells in self._cells.items():
-            model = self._models[key]
-            model.outcomes, model.classes = _table(cells, MAX_CLASSES if bounded else 2 * len(cells))
-        if len(self._models) <= limit:
-            made.models = self._models
-        else:
-            for key, model in self._models.items():
-                if len(made.models) < limit:
-                    made.models[key] = model
-                else:
-                    made.models.setdefault((OTHER, ""), Model()).plus(model)
+        limit = MAX_MODELS if bounded else len(self._parts) + len(self._endpoints)
+        for key, part in self._parts.items():
+            if len(made.models) < limit:
+                made.models[key] = part.model()
+            else:
+                made.models.setdefault((OTHER, ""), Model()).plus(part.model())
         for key, durations in self._endpoints.items():
             if len(made.endpoints) < limit:
                 made.endpoints[key] = durations
@@ -149,57 +143,49 @@ class Gathering:
                 made.endpoints.setdefault((OTHER, ""), Histogram()).plus(durations)
         return made
 
-    def _model(self, key: Key) -> Model:
-        model = self._models.get(key)
-        if model is None:
-            model = self._models[key] = Model()
-        return model
+    def _part(self, key: Key) -> Part:
+        part = self._parts.get(key)
+        if part is None:
+            part = self._parts[key] = Part()
+            part.counts, part.cells = [0] * LANES, defaultdict(int)
+        return part
 
-    def _count_rows(self) -> None:
-        """Count the predictions that wait."""
-        rows, self._rows = self._rows, []
-        groups: dict[tuple[str, str | None], list[Row]] = defaultdict(list)
-        deque(map(list.append, map(groups.__getitem__, map(_KEY, rows)), rows), maxlen=0)
-        for (name, version), group in groups.items():
-            self._count_group(_named(name, version), group)
-        self._users.update([crc32(user.encode()) * _SPREAD & _HASH for user in map(_USER, rows) if user is not None])
-
-    def _count_group(self, key: Key, rows: list[Row]) -> None:
-        """Count predictions of one model and version: in one loop, since most groups are small."""
-        model = self._model(key)
-        model.predictions += len(rows)
-        cells = self._cells.get(key)
-        if cells is None:
-            cells = self._cells[key] = {}
-        levels = model.confidence.counts or [0] * (len(CONFIDENCES) + 1)
-        lengths = model.duration_ms.counts or [0] * (len(MILLISECONDS) + 1)
-        sure = took = 0.0
-        for _, _, predicted, truth, confidence, duration, _, _, _, _ in rows:
+    def _count_rows(self, rows: Sequence[Row]) -> None:
+        """Count predictions soon after they were read: what is still at hand is cheap."""
+        named = self._named
+        for name, version, predicted, truth, confidence, duration, _, cpu, gpu, memory in rows:
+            part = named.get((name, version))
+            if part is None:
+                part = named[name, version] = self._part(_named(name, version))
             if type(predicted) is not str or type(truth) is not str:
                 predicted, truth = _spelled(predicted), _spelled(truth)
-            cell = predicted, truth
-            cells[cell] = cells.get(cell, 0) + 1
+            part.cells[predicted, truth] += 1
             if confidence is not None:
-                levels[bisect_left(CONFIDENCES, confidence)] += 1
-                sure += confidence
+                part.counts[bisect_left(CONFIDENCES, confidence)] += 1
+                part.sure += confidence
             if duration is not None:
-                lengths[bisect_left(MILLISECONDS, duration)] += 1
-                took += duration if duration < MAX_MS else MAX_MS
-        if any(levels):
-            model.confidence = Histogram(levels, model.confidence.sum + sure)
-        if any(lengths):
-            model.duration_ms = Histogram(lengths, model.duration_ms.sum + took)
-        usage = model.usage
-        for at, name in _USAGE:
-            latest = rows[-1][at]
-            if latest is None:
-                latest = next((row[at] for row in reversed(rows) if row[at] is not None), None)
-            if latest is not None:
-                usage[name] = latest
+                part.counts[LEVELS + bisect_left(MILLISECONDS, duration)] += 1
+                part.took += duration if duration < MAX_MS else MAX_MS
+            if cpu is not None and gpu is not None and memory is not None:
+                part.usage = cpu, gpu, memory
+            elif cpu is not None or gpu is not None or memory is not None:
+                part.usage = latest(part.usage, (cpu, gpu, memory))
+        self._users.update([crc32(user.encode()) * _SPREAD & _HASH for user in map(_USER, rows) if user is not None])
+
+    def _close(self, most: int | None = MAX_CLASSES) -> None:
+        """Tell so many classes apart; count no more."""
+        parts = self._parts.values()
+        for part in parts:
+            part.predictions = sum(part.cells.values())
+            part.cells.pop((None, None), None)
+        names = {*chain.from_iterable(chain.from_iterable([part.cells for part in parts]))}
+        if len(names) > MAX_CLASSES or any(len(name) > MAX_CHARACTERS for name in names if name is not None):
+            for part in parts:
+                part.cells = _told_apart(part.cells, most)
 
     def _count_stage(self, document: Mapping[str, Any], stage: str, value: Any) -> None:
         if type(value) in _NUMBERS and value >= 0:
-            stages = self._model(_key(document)).stages
+            stages = self._part(_key(document)).others().stages
             _put(stages.setdefault(stage, Histogram()), value)
 
 
@@ -240,24 +226,11 @@ def _spelled(value: Any) -> str | None:
     return json.dumps(value + 0.0 if type(value) is float else value)  # there is one zero
 
 
-def _table(cells: _Cells, most: int) -> tuple[dict[str | None, dict[str | None, int]], list[str]]:
-    """Return outcomes and their classes, of which so many are told apart."""
-    cells.pop((None, None), None)
-    names: dict[Any, None] = {}
-    outcomes: dict[str | None, dict[str | None, int]] = {}
-    for (predicted, truth), count in cells.items():
-        names[predicted] = names[truth] = None
-        if predicted in outcomes:
-            outcomes[predicted][truth] = count
-        else:
-            outcomes[predicted] = {truth: count}
-    names.pop(None, None)
-    if len(names) <= most and OTHER not in names and len("".join(names)) <= MAX_CHARACTERS:
-        return outcomes, list(names)
-    classes = [name for name in names if len(name) <= MAX_CHARACTERS and name != OTHER][:most]
+def _told_apart(cells: dict[Pair, int], most: int | None) -> dict[Pair, int]:
+    """Return how often there were which pairs of classes, of which so many are told apart."""
+    classes = [name for name in classes_of(cells) if len(name) <= MAX_CHARACTERS][:most]
     told: dict[str | None, str | None] = {None: None, **dict(zip(classes, classes, strict=True))}
-    outcomes = {}
-    for (predicted, truth), count in cells.items():
-        row, column = outcomes.setdefault(told.get(predicted, OTHER), {}), told.get(truth, OTHER)
-        row[column] = row.get(column, 0) + count
-    return outcomes, classes
+    found: dict[Pair, int] = defaultdict(int)
+    for (predicted, truth), times in cells.items():
+        found[told.get(predicted, OTHER), told.get(truth, OTHER)] += times
+    return found

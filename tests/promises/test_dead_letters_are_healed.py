@@ -370,6 +370,7 @@ def command(running: Gateway, *words: str, stdin: str = "", **env: str) -> tuple
     return ended.returncode, ended.stdout.decode(errors="surrogateescape"), error
 
 
+@pytest.mark.slow
 def test_in_a_terminal(gateway: GatewayFactory) -> None:
     """The words of the command line do what they say: of a running gateway, and of its files when it does not run."""
     running = gateway(config=STRICT)

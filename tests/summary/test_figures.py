@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from gateway.summary import OTHER, Histogram, Model, Summary, estimated
+from gateway.summary import MILLISECONDS, OTHER, Histogram, Model, Summary, estimated
 from gateway.summary.figures import MAX_CLASSES, MAX_MODELS, MAX_USERS, USER_HASHES
 
 
@@ -19,7 +19,9 @@ def some(draw: Random) -> Summary:
             errors={draw.choice(["timeout", "data"]): draw.randint(1, 9)},
             outcomes={classes[0]: {classes[1]: draw.randint(1, 9), None: 2}, None: {classes[0]: 1}},
             classes=classes,
-            duration_ms=Histogram([draw.randint(1, 9) for _ in range(4)], draw.randint(1, 99) / 4),
+            duration_ms=Histogram(
+                [draw.randint(1, 400) for _ in range(len(MILLISECONDS) + 1)], draw.randint(1, 99) / 4
+            ),
             refused=draw.randint(0, 3),
         )
         made.endpoints[name, "/predict"] = Histogram([1, draw.randint(1, 9)], 0.5)

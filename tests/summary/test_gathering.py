@@ -13,7 +13,7 @@ import pytest
 
 from gateway.summary import CONFIDENCES, MILLISECONDS, OTHER, Summary, estimated, summary_of
 from gateway.summary.figures import MAX_CLASSES, MAX_MODELS, MAX_USERS
-from gateway.summary.gathering import COUNTED_AT_ONCE, MAX_CHARACTERS, MAX_MS, Gathering
+from gateway.summary.gathering import MAX_CHARACTERS, MAX_MS, Gathering
 
 
 def of(index: str, *documents: dict[str, Any], unit: Literal["s", "ms"] = "s") -> Summary:
@@ -177,7 +177,7 @@ def test_too_many_models_and_classes() -> None:
     gathering = Gathering("s")
     events = [
         {"model_name": f"m{number % (MAX_MODELS + 100)}", "prediction_class": f"c{number}", "inference_time_ms": 1}
-        for number in range(2 * COUNTED_AT_ONCE)
+        for number in range(3000)
     ]
     events += [{"model_name": "m0", "prediction_class": f"c{number}"} for number in range(3 * MAX_CLASSES)]
     gathering.add("ml-metrics", events[:1500])
