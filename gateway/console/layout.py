@@ -186,7 +186,9 @@ class Layout:
         return self._templates.get_template(template).render(**context)
 
     def _message(self, text: str, status: int, again_secs: float = MOST_SECS) -> Response:
-        return Response(self.render("message.html", text=text), status, _told(again_secs), "text/html")
+        return Response(
+            self.render("message.html", text=text, is_trouble=status >= 500), status, _told(again_secs), "text/html"
+        )
 
 
 def _told(again_secs: float) -> dict[str, str]:
