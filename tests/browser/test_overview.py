@@ -60,6 +60,7 @@ def test_trouble_is_told(gateway: GatewayFactory, view: Views) -> None:
     health = seen.page.locator("#health")
     expect(health).to_have_text("Needs a look")
     assert "elasticsearch is retrying" in (health.get_attribute("title") or "")
+    expect(seen.page.get_by_text("Nothing was stored lately. Waiting on disk to be stored: 1.")).to_have_count(2)
     seen.page.locator(".answer").first.get_by_role("link", name="What to do").click()
     seen.filled()
     told = seen.page.locator("section", has=seen.page.get_by_role("heading", name="Health"))

@@ -43,7 +43,12 @@ def page(status: Callable[[], Status], figures: Figures, asking: Asking, prefix:
             for name, line in lines.items()
         }
         coming = any(map(any, lines.values()))  # in the seconds that are not told yet
-        return {"spec": _rates(bundles, begin, BUNDLE_SECS), "line": LINE, "coming": coming}
+        return {
+            "spec": _rates(bundles, begin, BUNDLE_SECS),
+            "line": LINE,
+            "coming": coming,
+            "waiting": waiting(status()),
+        }
 
     async def hour(_: View) -> Context:
         counts = await asyncio.to_thread(figures.by_minute)
@@ -55,7 +60,7 @@ def page(status: Callable[[], Status], figures: Figures, asking: Asking, prefix:
             name: [line.get(minute, 0) / share for minute, share in zip(minutes, shares, strict=True)]
             for name, line in counts.items()
         }
-        return {"spec": _rates(lines, minutes[0] * 60, 60), "line": LINE, "coming": False}
+        return {"spec": _rates(lines, minutes[0] * 60, 60), "line": LINE, "coming": False, "waiting": waiting(status())}
 
     async def kinds(_: View) -> Context:
         now = figures.rates()[0]
