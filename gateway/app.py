@@ -114,12 +114,13 @@ class Gateway:
         application.include_router(verify.router(self._verification.arrived, self._verification.remove))
         application.include_router(dead_letters.router(self._dead_letters))
         status = self.overview.status
-        self._live = Live(health.live(status, self.figures))
+        condition = health.Health(status, self.figures)
+        self._live = Live(condition.now)
         application.include_router(self._live.router())
         asking = Asking(lambda: self._store)
         prefix = settings.events.index_prefix
         pages = (
-            overview.page(status, self.figures, asking, prefix),
+            overview.page(condition, asking, prefix),
             models.page(settings, asking),
             training.page(asking, prefix),
             logs.page(asking, prefix, settings.monitoring.log_duration_unit),

@@ -1,42 +1,107 @@
-"""How the gateway does, out of `/status`: what every page tells, and what somebody should look at."""
+"""How the gateway and its models do: what every page tells, and what somebody should look at."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from gateway.monitoring import findings
 from gateway.monitoring.figures import Figures
+from gateway.monitoring.findings import Comparison, Silent
+from gateway.monitoring.standing import Standing, standings
 
+JUDGED_SECS = 5.0
+HEARD_MINUTES = 5
+MOST_TOLD = 10
 Status = dict[str, Any]
 
 
-def live(status: Callable[[], Status], figures: Figures) -> Callable[[], dict[str, Any]]:
-    """Return what tells all pages how things stand now; rates are of the time since it was last asked."""
-    before: tuple[float, dict[str, int], dict[str, int]] = time.monotonic(), {}, {}
+@dataclass(frozen=True)
+class Judged:
+    """What the figures say at one moment."""
 
-    def now() -> dict[str, Any]:
-        nonlocal before
-        found = status()
+    comparison: Comparison
+    models: list[Standing]
+    """Those with predictions in the window."""
+    silent: list[Silent]
+    heard: dict[str, int]
+    """How many models, services and kinds of events were heard in the last `HEARD_MINUTES`."""
+
+
+class Health:
+    """Asks `/status` and the figures, the latter no more often than pages need."""
+
+    def __init__(self, status: Callable[[], Status], figures: Figures) -> None:
+        """``status`` gives what `/status` says."""
+        self.status = status
+        self.figures = figures
+        self._judging: asyncio.Task[Judged] | None = None
+        self._judged: Judged | None = None
+        self._since = -JUDGED_SECS
+        self._before: tuple[float, dict[str, int], dict[str, int]] = time.monotonic(), {}, {}
+
+    async def judged(self) -> Judged:
+        """Return what the figures say, as of some seconds ago at most."""
+        task = self._judge()
+        if task is None and self._judged is not None:
+            return self._judged
+        # One browser that leaves does not break off what others wait for.
+        return await asyncio.shield(task or asyncio.create_task(self._look()))
+
+    def now(self) -> dict[str, Any]:
+        """Return how things stand, without waiting; rates are of the time since it was last asked."""
+        found = self.status()
         books = found["books"]
         at = time.monotonic()
         received = {name: each["received"] for name, each in found["sources"].items()}
         taken = {name: each["indexed"] + each["duplicates"] for name, each in books["sinks"].items()}
-        secs = max(at - before[0], 0.1)
-        told = {
-            "troubles": troubles(found),
+        since, received_before, taken_before = self._before
+        secs = max(at - since, 0.1)
+        self._before = at, received, taken
+        self._judge()
+        judged = self._judged
+        found_out = []
+        if judged is not None:
+            found_out = [each.text for each in judged.comparison.worse] + [each.text for each in judged.silent]
+        return {
+            "troubles": [*troubles(found), *found_out][:MOST_TOLD],
             "received": books["received"],
             "stored": stored(found),
+            "waiting": waiting(found),
             "refused": books["refused"],
             "missing": abs(books["difference"]),
-            "sources": _rise(received, before[1], secs),
-            "sinks": _rise(taken, before[2], secs),
-            "kinds": figures.rates()[0],
+            "sources": _rise(received, received_before, secs),
+            "sinks": _rise(taken, taken_before, secs),
+            "kinds": self.figures.rates()[0],
         }
-        before = at, received, taken
-        return told
 
-    return now
+    def _judge(self) -> asyncio.Task[Judged] | None:
+        """Begin to look at the figures when that was long ago; return who does so, None when it was not."""
+        if self._judging is None and time.monotonic() - self._since >= JUDGED_SECS:
+            self._judging = asyncio.create_task(self._look())
+        return self._judging
+
+    async def _look(self) -> Judged:
+        try:
+            # In a thread: the minutes of many models take a while to add up.
+            self._judged = await asyncio.to_thread(_judged, self.figures, self.status())
+            return self._judged
+        finally:
+            self._since = time.monotonic()
+            self._judging = None
+
+
+def _judged(figures: Figures, status: Status) -> Judged:
+    now = time.time()
+    silent = findings.silent(figures, now - status["spool"]["oldest_secs"], now - status["uptime_secs"])
+    last = figures.between(figures.minute() - HEARD_MINUTES)
+    services = {service for service, _ in last.endpoints if service}
+    heard = {"model": len({name for name, _ in last.models}), "service": len(services), "kind": len(last.indices)}
+    models = [each for each in standings(figures) if each.window.predictions]
+    return Judged(findings.comparison(figures), models, silent, heard)
 
 
 def stored(status: Status) -> int:

@@ -178,6 +178,10 @@ class Figures:
         """Return the figures of the last `window_secs`, to the minute: the last minute is the present one."""
         return self.between(self.window_begin())
 
+    def minute(self) -> int:
+        """Return the present minute."""
+        return int(self._clock()) // MINUTE
+
     def window_begin(self) -> int:
         """Return the first minute of the window."""
         return int(self._clock()) // MINUTE - -(-self.window_secs // MINUTE) + 1

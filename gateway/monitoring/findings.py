@@ -20,6 +20,7 @@ LEAST_ERRORS, LEAST_ERROR_RATE, ERRORS_TIMES = 10, 0.02, 2.0
 CONFIDENCE_FALL, SURE = 0.05, 3.0  # SURE: standard errors
 SLOWER_TIMES, SLOW_SHARE = 1.5, 0.95
 SEEN_MINUTES = 10
+LEAST_MINUTES = 2
 SILENT_SECS, SILENT_GAPS = 300, 5
 
 
@@ -47,10 +48,28 @@ class Silent:
     text: str
 
 
-def worse(figures: Figures) -> list[Worse]:
-    """Return what got worse from the hour before the window to the window."""
-    begin = figures.window_begin()
-    return compared(figures.between(begin - HOUR, begin), figures.between(begin))
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Which models do worse in the last ``minutes`` than in the ``before`` minutes before them."""
+
+    minutes: int
+    before: int
+    models: int
+    """Models and versions of which there are predictions in both; with none of them nothing can be told."""
+    worse: list[Worse]
+
+
+def comparison(figures: Figures) -> Comparison:
+    """Compare the window with the hour before it; of less than that, the later half with the earlier one."""
+    end = figures.minute() + 1
+    first = next((minute for minute, _ in figures.minutes()), end)
+    begin = max(figures.window_begin(), (first + end) // 2)
+    first = max(first, begin - HOUR)
+    if min(begin - first, end - begin) < LEAST_MINUTES:
+        return Comparison(end - begin, begin - first, 0, [])
+    before, now = figures.between(first, begin), figures.between(begin)
+    both = {key for key, model in now.models.items() if model.predictions and key != REST} & before.models.keys()
+    return Comparison(end - begin, begin - first, len(both), compared(before, now))
 
 
 def compared(before: Summary, now: Summary) -> list[Worse]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.monitoring.findings import silent, worse
+from gateway.monitoring.findings import comparison, silent
 from gateway.monitoring.standing import standings
 from tests.monitoring.telling import NOW, Disk, prediction, told
 
@@ -58,7 +58,7 @@ def hour_and_window(now: Any, before: Any = good, each: int = 20) -> Disk:
 )
 def test_a_model_that_gets_worse(now: Any, what: str, before: float, after: float) -> None:
     """It is told what, from what to what, in one sentence; and nothing else."""
-    [found] = worse(hour_and_window(now).figures)
+    [found] = comparison(hour_and_window(now).figures).worse
     assert (found.model, found.version, found.what) == ("m", "1", what)
     assert found.before == pytest.approx(before, rel=0.3)
     assert found.now == pytest.approx(after, rel=0.3)
@@ -68,13 +68,13 @@ def test_a_model_that_gets_worse(now: Any, what: str, before: float, after: floa
 @pytest.mark.parametrize("each", [1, 3, 20])
 def test_chance_is_not_told(each: int) -> None:
     """A model that goes on as before is not said to get worse, with few events or many."""
-    assert [found for _ in range(10) for found in worse(hour_and_window(good, each=each).figures)] == []
+    assert [found for _ in range(10) for found in comparison(hour_and_window(good, each=each).figures).worse] == []
 
 
 def test_getting_better_is_no_trouble() -> None:
     """Nor is a model that was not there before."""
-    assert worse(hour_and_window(good, less_right).figures) == []
-    assert worse(hour_and_window(less_right, lambda: good("n")).figures) == []
+    assert comparison(hour_and_window(good, less_right).figures).worse == []
+    assert comparison(hour_and_window(less_right, lambda: good("n")).figures).worse == []
 
 
 def test_whoever_falls_silent() -> None:
@@ -113,3 +113,16 @@ def test_how_models_stand() -> None:
     assert (second.model, second.predictions, second.last, second.quality, second.error_rate) == (
         "gone", 1, None, None, None,
     )  # fmt: skip
+
+
+def test_the_first_minutes_are_compared_by_halves() -> None:
+    """Who has just begun is told soon, and of which minutes; before there are enough of them nothing is."""
+    disk = Disk()
+    for minute in range(10):
+        disk.clock.now = NOW + minute * 60
+        disk.take(told(disk.clock.now, *((good if minute < 5 else less_right)() for _ in range(100))))
+        found = comparison(disk.figures)
+        if minute < 2:
+            assert (found.models, found.worse) == (0, [])
+    assert (found.before, found.minutes, found.models) == (5, 5, 1)
+    assert [each.what for each in found.worse] == ["accuracy"]

@@ -4,7 +4,7 @@ from collections import deque
 from random import Random
 from typing import Any
 
-from gateway.cli.traffic.models import DEGRADING, ERRORS, OUTAGE_ERRORS, TABLE_SIZE, Model, drawn_models
+from gateway.cli.traffic.models import DEGRADING, ERRORS, OUTAGE_ERRORS, TABLE_SIZE, drawn_models
 from gateway.cli.traffic.scenario import Effects
 
 _ENVIRONMENTS = ("production",) * 7 + ("staging",) * 2 + ("canary",)
@@ -21,8 +21,8 @@ class Predictions:
         self._random = random
         self._models = drawn_models()
         self._unlabelled: deque[tuple[str, str, str]] = deque(maxlen=_WAITING)
-        self.recent: tuple[str, Model] | None = None
-        """The request and the model of the last prediction, for the log lines about it."""
+        self.recent: dict[str, Any] | None = None
+        """The last prediction, for the log lines about it."""
 
     def prediction(self, event: dict[str, Any], effects: Effects) -> dict[str, Any]:
         """Make the event one prediction, right as often as its confidence says unless the effects differ."""
@@ -30,7 +30,7 @@ class Predictions:
         model = self._models[int(draw() * len(self._models))]
         new = draw() < model.new_share
         latency = model.latencies[int(draw() * TABLE_SIZE)] * effects.latency_factor
-        self.recent = event["request_id"], model
+        self.recent = event
         event["model_name"] = model.name
         event["model_version"] = model.versions[new]
         event["environment"] = _ENVIRONMENTS[int(draw() * 10)]

@@ -1,5 +1,6 @@
 """What happens around predictions: training, pipelines, data checks, logs, operations, audit, lineage."""
 
+from datetime import datetime
 from random import Random
 from typing import Any
 
@@ -41,6 +42,7 @@ class Work:
         self._model = MODELS[0]
         self._pipeline_step = 0
         self._pipeline_run = ""
+        self._step_began = ""
         self._operation = ""
         self._operation_id = ""
         self._operation_done = 0.0
@@ -77,8 +79,11 @@ class Work:
         name = _RUN[self._pipeline_step]
         self._pipeline_step = (self._pipeline_step + 1) % len(_RUN)
         details: dict[str, Any] = {"run_id": self._pipeline_run}
+        if name.endswith("_start"):
+            self._step_began = event["timestamp"]
         if name.endswith("_success"):
-            details["duration_ms"] = round(30_000 * (0.5 + draw()))
+            began, now = map(datetime.fromisoformat, (self._step_began or event["timestamp"], event["timestamp"]))
+            details["duration_ms"] = round((now - began).total_seconds() * 1000)
             if draw() < 2 * effects.error_share:
                 name = name.removesuffix("success") + "error"
                 details["error"] = self._random.choice(OUTAGE_ERRORS)[0]
@@ -105,13 +110,18 @@ class Work:
     def log(self, event: dict[str, Any], effects: Effects) -> dict[str, Any]:
         """Write the prediction service's line about the last prediction."""
         draw = self._random.random
-        event["request_id"], model = self._predictions.recent or (event["request_id"], MODELS[0])
-        duration = round(model.latency_ms / 1000 * (0.7 + 0.6 * draw()) * effects.latency_factor, 4)
+        about = self._predictions.recent or {}
+        event["request_id"] = about.get("request_id", event["request_id"])
+        # A request takes somewhat longer than the model.
+        duration = round(about.get("inference_time_ms", MODELS[0].latency_ms) / 1000 * (1.05 + 0.2 * draw()), 4)
         event["service"], event["logger"] = "prediction-api", "prediction_api.handlers"
-        event["endpoint"], event["duration"], event["model_type"] = "/predict", duration, model.name
+        event["endpoint"], event["duration"] = "/predict", duration
+        event["model_type"] = about.get("model_name", MODELS[0].name)
         event["labels"] = {"app": "prediction-api", "pod": f"prediction-api-{int(draw() * 4)}"}
-        if draw() < 2 * effects.error_share:
+        message = about.get("error_message")
+        if message is None and draw() < effects.error_share:
             message = self._random.choice(OUTAGE_ERRORS)[0]
+        if message is not None:
             event["level"], event["message"], event["error"] = "ERROR", message, message
         elif duration > 0.3:
             event["level"], event["message"] = "WARNING", f"Slow request: /predict took {duration} s"

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.console.asking import Asking
-from gateway.console.health import Status, stored, troubles, waiting
+from gateway.console.health import HEARD_MINUTES, Health, Judged, Status, stored, troubles, waiting
 from gateway.console.layout import Context, Page
 from gateway.console.view import View
-from gateway.monitoring import findings
-from gateway.monitoring.figures import HOUR, Figures
-from gateway.monitoring.standing import standings
 from gateway.store.query import Query
 from gateway.telling import tell
 
@@ -21,19 +19,26 @@ LATEST = 12
 MOST_FOUND = 4
 MOST_KINDS = 8
 BUNDLE_SECS = 5
-HEARD_MINUTES = 5
 ON_THE_WAY_SECS = 5  # what came in so lately may not be stored yet
 LINE = '{"model_name":"fraud_detector","prediction_confidence":0.93,"inference_time_ms":25}'
 _PATHS = {"ml-metrics": "/models", "ml-training": "/training", "ml-pipeline": "/logs", "data-quality": "/quality"}
 
 
-def page(status: Callable[[], Status], figures: Figures, asking: Asking, prefix: str) -> Page:
-    """Return the page; ``status`` gives what `/status` says."""
+def page(health: Health, asking: Asking, prefix: str) -> Page:
+    """Return the page; ``prefix``: of all indices."""
+    figures = health.figures
 
     async def answers(_: View) -> Context:
-        now = status()
-        found = await asyncio.to_thread(_judged, figures, now)  # minutes of many models take a while to add up
-        return {"books": now["books"], "stored": stored(now), "missing": _missing(now), **found}
+        judged = await health.judged()
+        now = health.status()  # behind it, so that all counts are of one moment
+        return {
+            "books": now["books"],
+            "stored": stored(now),
+            "waiting": waiting(now),
+            "missing": _missing(now),
+            "worse": _worse(judged),
+            "silent": _silent(judged),
+        }
 
     async def rates(_: View) -> Context:
         lines = figures.rates()[1]
@@ -46,8 +51,10 @@ def page(status: Callable[[], Status], figures: Figures, asking: Asking, prefix:
         return {
             "spec": _rates(bundles, begin, BUNDLE_SECS),
             "line": LINE,
+            "known": bool(figures.all().indices),
+            "within": "in the last 5 minutes, or since the start",
             "coming": coming,
-            "waiting": waiting(status()),
+            "waiting": waiting(health.status()),
         }
 
     async def hour(_: View) -> Context:
@@ -60,7 +67,14 @@ def page(status: Callable[[], Status], figures: Figures, asking: Asking, prefix:
             name: [line.get(minute, 0) / share for minute, share in zip(minutes, shares, strict=True)]
             for name, line in counts.items()
         }
-        return {"spec": _rates(lines, minutes[0] * 60, 60), "line": LINE, "coming": False, "waiting": waiting(status())}
+        return {
+            "spec": _rates(lines, minutes[0] * 60, 60),
+            "line": LINE,
+            "known": bool(figures.all().indices),
+            "within": "in the last hour",
+            "coming": False,
+            "waiting": waiting(health.status()),
+        }
 
     async def kinds(_: View) -> Context:
         now = figures.rates()[0]
@@ -73,7 +87,7 @@ def page(status: Callable[[], Status], figures: Figures, asking: Asking, prefix:
         }
 
     async def flow(_: View) -> Context:
-        now = status()
+        now = health.status()
         return {**{name: now[name] for name in ("sources", "spool", "sinks", "books")}, "waiting": waiting(now)}
 
     async def latest(_: View) -> Context:
@@ -84,52 +98,47 @@ def page(status: Callable[[], Status], figures: Figures, asking: Asking, prefix:
     return Page("overview", "/", "Overview", panels=panels, has_range=False, styles=("overview.css",))
 
 
-def _judged(figures: Figures, status: Status) -> Context:
-    """Return the answers on models and on who is silent; reads all minutes that are kept."""
-    models = [each for each in standings(figures) if each.window.predictions]
-    worse = findings.worse(figures)
-    begin = figures.window_begin()
-    before = figures.between(begin - HOUR, begin)
-    compared = sum((each.model, each.version) in before.models for each in models)
-    minutes = round(figures.window_secs / 60)
-    if worse:
-        said = f"{len({(each.model, each.version) for each in worse})} of {len(models)} models"
-        worse_answer = {"state": "bad", "said": f"{said}, in the last {minutes} minutes."}
-    elif compared:
-        worse_answer = {"state": "good", "said": "No model is getting worse."}
-    elif models:
-        worse_answer = {"state": "", "said": "Too early to tell."}
-    else:
-        worse_answer = {"state": "", "said": "No predictions lately."}
-    now = time.time()
-    silent = findings.silent(figures, now - status["spool"]["oldest_secs"], now - status["uptime_secs"])
-    heard = figures.between(int(now) // 60 - HEARD_MINUTES)
-    services = {service for service, _ in heard.endpoints if service}
-    counts = {"model": len({name for name, _ in heard.models}), "service": len(services), "kind": len(heard.indices)}
-    senders = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items() if count]
-    if silent:
-        silent_answer = {"state": "bad", "said": f"{len(silent)} {'is' if len(silent) == 1 else 'are'} silent."}
-    else:
-        silent_answer = {"state": "good", "said": "None is silent."} if senders else {"state": "", "said": "None yet."}
-    return {
-        "worse": {**worse_answer, "found": worse[:MOST_FOUND], "omitted": max(0, len(worse) - MOST_FOUND)},
-        "models": [] if worse else models[:MOST_FOUND],
-        "window_minutes": minutes,
-        "silent": {**silent_answer, "found": silent[:MOST_FOUND], "omitted": max(0, len(silent) - MOST_FOUND)},
-        "heard": " and ".join(", ".join(senders).rsplit(", ", 1)),
-        "heard_minutes": HEARD_MINUTES,
-    }
+def _worse(judged: Judged) -> Context:
+    """Return the answer on the models: those that do worse, else those with the lowest accuracy."""
+    found = judged.comparison
+    models = sorted(judged.models, key=lambda each: each.quality.accuracy if each.quality else 1.0)
+    told: Context = {"found": found.worse[:MOST_FOUND], "minutes": found.minutes, "before": found.before}
+    told["omitted"] = max(0, len(found.worse) - MOST_FOUND)
+    told["models"] = [] if found.worse else models[:MOST_FOUND]
+    told["more"] = 0 if found.worse else max(0, len(models) - MOST_FOUND)
+    if found.worse:
+        count = len({(each.model, each.version) for each in found.worse})
+        return told | {"state": "bad", "said": f"{count} of {found.models} model versions."}
+    if found.models:
+        return told | {"state": "good", "said": "No model is getting worse."}
+    return told | {"state": "", "said": "Too early to tell." if models else "No predictions lately."}
+
+
+def _silent(judged: Judged) -> Context:
+    heard = _counted({name: count for name, count in judged.heard.items() if count})
+    told: Context = {"found": judged.silent[:MOST_FOUND], "omitted": max(0, len(judged.silent) - MOST_FOUND)}
+    told |= {"heard": heard, "minutes": HEARD_MINUTES}
+    if judged.silent:
+        names = {"index": "kind"}
+        counts = Counter(names.get(each.what, each.what) for each in judged.silent)
+        verb = "is" if len(judged.silent) == 1 else "are"
+        return told | {"state": "bad", "said": f"{_counted(counts)} {verb} silent."}
+    return told | ({"state": "good", "said": "None is silent."} if heard else {"state": "", "said": "None yet."})
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    """Write counts by name: 4 models, 1 service and 8 kinds."""
+    told = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items()]
+    return " and ".join(", ".join(told).rsplit(", ", 1))
 
 
 def _missing(status: Status) -> Context:
     found = troubles(status)
-    behind = waiting(status)
     if found:
         return {"state": "bad", "said": "Something needs a look.", "more": found}
     if not status["books"]["received"]:
         return {"state": "", "said": "Nothing came in yet.", "more": []}
-    more = [f"{behind:,} wait on disk to be stored."] if behind else []
-    return {"state": "good", "said": "Nothing is missing.", "more": more}
+    return {"state": "good", "said": "Nothing is missing.", "more": []}
 
 
 def _rates(lines: Mapping[str, Sequence[float]], begin: int, secs: int) -> Context:

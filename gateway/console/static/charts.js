@@ -34,6 +34,8 @@ const charts = (() => {
   // Between two gaps there is no line: a dot shows the value.
   const alone = (values, i) => (values[i - 1] ?? null) === null && (values[i + 1] ?? null) === null;
 
+  const days = (spec) => ((spec.to ?? spec.labels.at(-1)) - (spec.from ?? spec.labels[0])) / 86400000;
+
   function dataset(spec, series, at) {
     const line = color(series, at);
     const pie = spec.type === "pie";
@@ -66,7 +68,7 @@ const charts = (() => {
     };
     const names = spec.time
       ? { type: "time", min: spec.from, max: spec.to, grid: { display: false }, border: { color: rule },
-          time: { displayFormats: { millisecond: "HH:mm:ss", second: "HH:mm:ss", minute: "HH:mm", hour: "HH:mm", day: "MMM d" }, tooltipFormat: "MMM d, HH:mm:ss" },
+          time: { displayFormats: { millisecond: "HH:mm:ss", second: "HH:mm:ss", minute: "HH:mm", hour: days(spec) > 1.5 ? "MMM d, HH:mm" : "HH:mm", day: "MMM d" }, tooltipFormat: "MMM d, HH:mm:ss" },
           ticks: { color: ink, maxRotation: 0, autoSkipPadding: 16 } }
       : { type: "category", stacked: spec.type === "stack", grid: { display: false }, border: { color: rule },
           ticks: { color: ink, maxRotation: lying ? 0 : 50, autoSkip: !lying, callback(value) { const text = String(this.getLabelForValue(value)); return text.length > 24 ? `${text.slice(0, 23)}…` : text; } } };

@@ -111,7 +111,9 @@ class Panel {
     const selection = getSelection();
     const inside = selection && !selection.isCollapsed && this.place.contains(selection.anchorNode);
     const focused = document.activeElement;
-    return inside || (this.place.contains(focused) && focused.matches("input, select, textarea"));
+    // What is opened in a list of the newest would be gone with its row.
+    const opened = this.place.querySelector("[data-newest] details[open]");
+    return inside || opened || (this.place.contains(focused) && focused.matches("input, select, textarea"));
   }
 }
 
@@ -143,8 +145,10 @@ function sort(table, heads, name) {
     else head.removeAttribute("aria-sort");
   });
   const value = (row) => row.cells[chosen.at].dataset.value ?? row.cells[chosen.at].textContent;
+  const absent = (text) => text.trim() === "" || text.trim() === "–";
   const rows = [...table.tBodies[0].rows].sort((one, other) => {
     const [a, b] = [value(one), value(other)];
+    if (absent(a) || absent(b)) return absent(a) - absent(b); // last, up and down
     const order = a !== "" && b !== "" && !Number.isNaN(Number(a)) && !Number.isNaN(Number(b)) ? a - b : a.localeCompare(b);
     return chosen.down ? -order : order;
   });

@@ -1,0 +1,53 @@
+"""What every page tells of the gateway and its models."""
+
+from typing import Any
+
+import pytest
+
+from gateway.console.health import Health
+from tests.monitoring.telling import Disk
+from tests.monitoring.test_findings import good, hour_and_window, less_right
+
+STATUS: dict[str, Any] = {
+    "uptime_secs": 9000.0,
+    "sources": {"tcp": {"received": 12}},
+    "spool": {"oldest_secs": 0.0, "failure": None, "full": None},
+    "sinks": {"embedded": {"state": "ok", "last_error": None}},
+    "books": {
+        "received": 12,
+        "refused": 1,
+        "difference": 0,
+        "sinks": {"embedded": {"indexed": 7, "duplicates": 1, "waiting": 3, "damaged": 0, "skipped": 0}},
+    },
+}
+
+
+async def told(disk: Disk, status: dict[str, Any] = STATUS) -> dict[str, Any]:
+    """Return what pages are told once the figures were looked at."""
+    health = Health(lambda: status, disk.figures)
+    await health.judged()
+    return health.now()
+
+
+@pytest.mark.anyio
+async def test_counts_are_of_one_moment() -> None:
+    """What came in is stored, waits, or was refused."""
+    now = await told(Disk())
+    assert now["received"] == now["stored"] + now["waiting"] + now["refused"]
+    assert now["troubles"] == []
+
+
+@pytest.mark.anyio
+async def test_a_model_that_gets_worse_needs_a_look() -> None:
+    """What is told on every page is not that all is well, where the first page says otherwise."""
+    now = await told(hour_and_window(less_right))
+    assert any("accuracy fell" in each for each in now["troubles"])
+    assert not any("accuracy" in each for each in (await told(hour_and_window(good)))["troubles"])
+
+
+@pytest.mark.anyio
+async def test_trouble_of_the_gateway_comes_first() -> None:
+    """A sink that does not work is worse than a model."""
+    sinks = {"embedded": {"state": "stopped", "last_error": "No room."}}
+    now = await told(hour_and_window(less_right), {**STATUS, "sinks": sinks})
+    assert now["troubles"][0] == "embedded is stopped: No room."
