@@ -49,6 +49,10 @@ Maker = Callable[[View], Coroutine[Any, Any, Context]]
 """Gives what the template of a panel needs; raises `QueryError` or `GatewayError`."""
 
 
+class NotYet(GatewayError):
+    """What a panel shows is there in a moment: it is asked for again soon, and says so."""
+
+
 @dataclass(frozen=True)
 class Page:
     """One page of the navigation."""
@@ -158,6 +162,8 @@ class Layout:
                 return self._message(str(error), 400)
             except StoreOpening:  # no fault
                 return self._message(_OPENING, 200, OPENING_SECS)
+            except NotYet as error:
+                return self._message(str(error), 200, OPENING_SECS)
             except GatewayError as error:
                 return self._message(str(error), 503, LEAST_SECS)
             headers = _told(made.again_secs) | {"server-timing": _timing(made)}

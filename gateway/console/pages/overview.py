@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.console.asking import Asking
 from gateway.console.health import HEARD_MINUTES, Health, Judged, Status, stored, troubles, waiting
-from gateway.console.layout import Context, Page
+from gateway.console.layout import Context, NotYet, Page
 from gateway.console.view import View
 from gateway.store.query import Query
 from gateway.telling import tell
@@ -40,6 +40,10 @@ def page(health: Health, asking: Asking, prefix: str) -> Page:
             "silent": _silent(judged),
         }
 
+    def charted(spec: Context, within: str) -> Context:
+        known = bool(figures.all().indices)
+        return {"spec": spec, "within": within, "known": known, "line": LINE, "waiting": waiting(health.status())}
+
     async def rates(_: View) -> Context:
         lines = figures.rates()[1]
         begin = int(time.time()) - max(map(len, lines.values()), default=0)
@@ -47,15 +51,10 @@ def page(health: Health, asking: Asking, prefix: str) -> Page:
             name: [sum(line[at : at + BUNDLE_SECS]) for at in range(0, len(line) - ON_THE_WAY_SECS, BUNDLE_SECS)]
             for name, line in lines.items()
         }
-        coming = any(map(any, lines.values()))  # in the seconds that are not told yet
-        return {
-            "spec": _rates(bundles, begin, BUNDLE_SECS),
-            "line": LINE,
-            "known": bool(figures.all().indices),
-            "within": "in the last 5 minutes, or since the start",
-            "coming": coming,
-            "waiting": waiting(health.status()),
-        }
+        spec = _rates(bundles, begin, BUNDLE_SECS)
+        if not spec["series"] and any(map(any, lines.values())):
+            raise NotYet("The first events are being counted: this fills itself in some seconds.")
+        return charted(spec, "in the last 5 minutes, or since the start")
 
     async def hour(_: View) -> Context:
         counts = await asyncio.to_thread(figures.by_minute)
@@ -67,14 +66,7 @@ def page(health: Health, asking: Asking, prefix: str) -> Page:
             name: [line.get(minute, 0) / share for minute, share in zip(minutes, shares, strict=True)]
             for name, line in counts.items()
         }
-        return {
-            "spec": _rates(lines, minutes[0] * 60, 60),
-            "line": LINE,
-            "known": bool(figures.all().indices),
-            "within": "in the last hour",
-            "coming": False,
-            "waiting": waiting(health.status()),
-        }
+        return charted(_rates(lines, minutes[0] * 60, 60), "in the last hour")
 
     async def kinds(_: View) -> Context:
         now = figures.rates()[0]
