@@ -26,7 +26,7 @@ def test_the_first_question_is_answered_and_goes_on(running: Gateway, view: View
     seen.open()
     missing = seen.page.locator(".answer").first
     expect(missing).to_contain_text("Nothing is missing.")
-    assert missing.locator(".books").inner_text() == "3 in · 2 stored · 0 waiting · 1 refused · 0 missing"
+    assert missing.locator(".books").inner_text() == "3 in · 2 stored · 1 refused · 0 missing"
     expect(missing.get_by_role("link")).to_have_text("1 refused event is kept as dead letters")
     running.http.post("/v1/events", content=b'{"model_name":"m"}')
     # Sooner than a panel is asked for again, which takes five seconds.

@@ -75,7 +75,7 @@ class Work:
         # An MLflow pipeline sends no type: its event_type decides.
         del event["type"]
         if self._pipeline_step == 0:
-            self._pipeline_run, self._pipeline_ms = self._identifier("run"), 0
+            self._pipeline_run = self._identifier("run")
         name = _RUN[self._pipeline_step]
         self._pipeline_step = (self._pipeline_step + 1) % len(_RUN)
         details: dict[str, Any] = {"run_id": self._pipeline_run}

@@ -167,7 +167,10 @@ function listen() {
     for (const each of document.querySelectorAll("[data-live]")) {
       const [group, ...name] = each.dataset.live.split("."); // a name may have dots itself
       const value = name.length ? now[group]?.[name.join(".")] ?? 0 : now[group];
-      if (value !== undefined && value !== null) each.textContent = typeof value === "number" ? format[each.dataset.format || "whole"].format(value) : value;
+      if (value === undefined || value === null) continue;
+      const text = typeof value === "number" ? format[each.dataset.format || "whole"].format(value) : value;
+      const unlessZero = each.dataset.unlessZero; // what follows a figure that is told only where there is one
+      each.textContent = unlessZero === undefined ? text : value ? text + unlessZero : "";
     }
     document.dispatchEvent(new CustomEvent("now", { detail: now }));
   });
