@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -104,14 +103,19 @@ class Figures:
         now = int(self._clock()) // MINUTE
         first = now - self._kept + 1
         adding = Adding(self._all, self._models.copy(), self._endpoints.copy(), first)
-        sums: dict[int, Sum] = defaultdict(Sum)
+        known: dict[int, Summary] = {}
+        sums: dict[int, Sum] = {}
         seconds: list[tuple[int, dict[str, int]]] = []
         for each in told:
-            minute = int(each.at) // MINUTE
+            minute = min(int(each.at) // MINUTE, now)
+            if minute < first:
+                minute = BEFORE
             try:
                 if (data := self._counted(each)) is not None:
-                    indices = sums[BEFORE if minute < first else min(minute, now)].add(data)
-                    seconds.append((int(each.at), indices))
+                    if minute not in sums:
+                        known[minute] = self._read(folder, minute)
+                        sums[minute] = Sum(known[minute].users)
+                    seconds.append((int(each.at), sums[minute].add(data)))
             except Exception as error:  # a mistake of ours: what is counted holds up no event
                 log.error("The figures of a record cannot be made: they are not counted.", exc_info=error)
         counted = [(minute, Summary.of(each)) for minute, each in sums.items()]
@@ -121,7 +125,7 @@ class Figures:
         for minute, summary in counted:
             adding.add(minute, summary)
         new = adding.sum()
-        blobs = self._written(folder, first, adding)
+        blobs = self._written(folder, first, adding, known)
 
         def put() -> None:
             with self._lock:
@@ -231,10 +235,15 @@ class Figures:
             summary.plus(self._gather(told.added))
         return summary.encode() if summary.indices or summary.models else None
 
-    def _written(self, folder: str, first: int, adding: Adding) -> dict[tuple[str, int], bytes | None]:
-        """Return what is to be written: minutes with what is new in them, old ones in the sum of their folder."""
+    def _written(
+        self, folder: str, first: int, adding: Adding, known: dict[int, Summary]
+    ) -> dict[tuple[str, int], bytes | None]:
+        """Return what is to be written: minutes with what is new in them, old ones in the sum of their folder.
+
+        ``known``: what the folder's minutes had so far to which something is added.
+        """
         blobs: dict[tuple[str, int], bytes | None] = {}
-        befores: dict[str, Summary] = {}
+        befores = {folder: known[BEFORE]} if BEFORE in known else {}
 
         def before(name: str) -> Summary:
             if name not in befores:
@@ -250,7 +259,7 @@ class Figures:
         for summary in befores.values():
             adding.forget_in(summary)
         for minute, new in adding.minutes.items():
-            into = before(folder) if minute == BEFORE else self._read(folder, minute)
+            into = known[minute]
             into.plus(new)
             if minute != BEFORE:
                 blobs[folder, minute] = into.encode()

@@ -12,7 +12,17 @@ from struct import pack, unpack
 
 import msgspec
 
-from gateway.summary.figures import CONFIDENCES, MAX_USERS, MILLISECONDS, OTHER, Histogram, Key, Model, add_counts
+from gateway.summary.figures import (
+    CONFIDENCES,
+    MAX_USERS,
+    MILLISECONDS,
+    OTHER,
+    USER_HASHES,
+    Histogram,
+    Key,
+    Model,
+    add_counts,
+)
 
 LEVELS, LENGTHS = len(CONFIDENCES) + 1, len(MILLISECONDS) + 1
 LANES = LEVELS + LENGTHS
@@ -135,10 +145,12 @@ def write(
 class Sum:
     """Adds up what was written."""
 
-    def __init__(self) -> None:
+    def __init__(self, users: Sequence[int] = ()) -> None:
+        """``users``: those that are known already, rising; only smaller ones can come to them when they are many."""
         self.indices: dict[str, int] = {}
         self.endpoints: dict[Key, Histogram] = {}
-        self.users: set[int] = set()
+        self.users = set(users)
+        self._users_below = users[-1] if len(users) >= MAX_USERS else USER_HASHES
         self._parts: dict[Key, Part] = {}
 
     def models(self) -> dict[Key, Model]:
@@ -180,7 +192,8 @@ class Sum:
         for key, durations in new.endpoints.items():
             self.endpoints.setdefault(key, Histogram()).plus(durations)
         add_counts(self.indices, new.indices, 1)
-        self.users.update(unpack(f"<{len(new.users) // 4}I", new.users))
+        below = self._users_below
+        self.users.update([each for each in unpack(f"<{len(new.users) // 4}I", new.users) if each < below])
         return new.indices
 
 

@@ -22,7 +22,7 @@ from gateway.summary import Model, Summary, summary_of
 from gateway.summary.figures import MAX_CLASSES
 from schemas import BUILT_IN
 from tests.pipeline.blocks import draft_of, new_block
-from tests.pipeline.test_any_event import CORPUS, LINES
+from tests.pipeline.test_any_event import CORPUS, LINES, REGISTRY
 from tests.pipeline.test_decoder import DIGESTS, ORDINARY, SPELLED, TAUGHT, TWICE, WITH_MORE, both, spelled
 
 
@@ -30,7 +30,7 @@ def of_documents(draft: Draft) -> Summary:
     """Return the figures of a draft's documents, as a sink makes them."""
     return summary_of(
         [
-            (str(BUILT_IN.split(group.index)[1]), bytes(group.data).split(b"\n")[1::2])
+            (str(REGISTRY.split(group.index)[1]), bytes(group.data).split(b"\n")[1::2])
             for group in draft.documents
         ],
         "s",
