@@ -80,6 +80,7 @@ def test_any_changed_byte_in_the_running_gateway(tmp_path: Path) -> None:
     assert checked > 800
 
 
+@pytest.mark.slow
 def test_any_changed_byte_before_a_start(tmp_path: Path) -> None:
     """Whichever byte changed while the gateway was down, it starts, goes on, and counts what was lost.
 

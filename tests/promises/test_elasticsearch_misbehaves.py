@@ -360,7 +360,8 @@ def fill(running: Gateway) -> int:
         taken += 200
 
 
-@pytest.mark.parametrize("how", ["refused", pytest.param("mute", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["refused", "mute"])
 def test_waiting_costs_nothing(how: str, own: Rig) -> None:
     """With parked documents and a full spool ten seconds without Elasticsearch take less than 5% of a processor."""
     own.running.env["GATEWAY_SPOOL__MAX_BYTES"] = str(8 << 20)
