@@ -7,15 +7,15 @@ false; all others succeeded.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
 from gateway.console.asking import Asking
-from gateway.console.curves import curves, moments
 from gateway.console.layout import Context, Page
+from gateway.console.stretches import Stretches, second
 from gateway.console.view import View
 from gateway.console.words import severity
 from gateway.store.aggregation import Aggregation, Question
@@ -27,6 +27,7 @@ MILLISECONDS = {"s": 1000.0, "ms": 1.0}
 """Of one unit of a line's `duration`."""
 LINES = 50
 ENDPOINTS = 30
+_PERCENTILES = {"p50:duration": "half are faster (P50)", "p95:duration": "95 % are faster (P95)"}
 LEVELS = 12
 ERRORS = 20
 NEWEST = 200
@@ -103,40 +104,38 @@ class _Panels:
         levels, everything = await asyncio.gather(
             self._ask(query, by=("level",), interval=view.interval, limit=LEVELS), self._over_time(view)
         )
-        counts: dict[str, dict[str, int]] = defaultdict(dict)
+        counts: dict[str, Counter[int]] = defaultdict(Counter)
+        rest = Counter({second(each["key"]): each["count"] for each in everything.buckets})
         for each in levels.buckets:
-            counts[str(each["by"])][each["key"]] = each["count"]
-        names = sorted(counts, key=lambda name: (_rank(name), name))
-        stretches = moments(view)
-        series = [
+            counts[str(each["by"])][second(each["key"])] = each["count"]
+            rest[second(each["key"])] -= each["count"]
+        stretches = Stretches(view)
+        series: list[dict[str, Any]] = [
             {
                 "name": name[:40],
-                "values": [counts[name].get(at, 0) for at in stretches],
+                "values": stretches.rates(counts[name], view.step_secs),
                 "color": COLORS.get(name.upper(), 5),
             }
-            for name in names
+            for name in sorted(counts, key=lambda name: (_rank(name), name))
         ]
         if levels.missing or levels.other:
-            shown = [sum(counts[name].get(at, 0) for name in names) for at in stretches]
-            all_of = {each["key"]: each["count"] for each in everything.buckets}
-            rest = [max(0, all_of.get(at, 0) - known) for at, known in zip(stretches, shown, strict=True)]
-            series.append({"name": "no level" if not levels.other else "others", "values": rest, "color": 7})
-        return {"total": levels.total, "curve": curves("stack", view, series)}
+            name = "no level" if not levels.other else "others"
+            series.append({"name": name, "values": stretches.rates(+rest, view.step_secs), "color": 7})
+        return {"total": levels.total, "curve": stretches.chart("stack", series)}
 
     async def durations(self, view: View) -> Context:
         found = await self._over_time(view)
-        by_moment = {each["key"]: each for each in found.buckets}
+        stretches = Stretches(view)
+        buckets = [
+            {name: each[name] if name == "key" else self._duration(each[name]) for name in ("key", *_PERCENTILES)}
+            for each in found.buckets
+        ]
         series = [
-            {
-                "name": name,
-                "values": [self._duration(by_moment.get(at, {}).get(metric)) for at in moments(view)],
-                "color": color,
-            }
-            for name, metric, color in (("half are faster (P50)", "p50:duration", 0),
-                                        ("95 % are faster (P95)", "p95:duration", 1))
-        ]  # fmt: skip
-        measured = any(value is not None for each in series for value in each["values"])  # type: ignore[attr-defined]
-        return {"measured": measured, "curve": curves("line", view, series, unit="ms")}
+            {"name": name, "values": stretches.values(buckets, metric), "color": color}
+            for color, (metric, name) in enumerate(_PERCENTILES.items())
+        ]
+        measured = any(value is not None for each in buckets for name, value in each.items() if name != "key")
+        return {"measured": measured, "curve": stretches.chart("line", series, "ms")}
 
     async def endpoints(self, view: View) -> Context:
         query = self._query(view)

@@ -13,7 +13,7 @@ from gateway.console.layout import Context, Page
 from gateway.console.pages.models import accuracy as right
 from gateway.console.pages.models import table
 from gateway.console.pages.models.predictions import ACCURACY, CONFIDENCE, FAILED, FIELDS, LATENCY, Predictions
-from gateway.console.pages.models.series import Chart, Stretches, pace, second
+from gateway.console.stretches import Chart, Stretches, pace, second
 from gateway.console.view import View
 from gateway.settings import Settings, Thresholds
 
