@@ -42,7 +42,7 @@ class Work:
         self._model = MODELS[0]
         self._pipeline_step = 0
         self._pipeline_run = ""
-        self._step_began = ""
+        self._run_began = self._step_began = ""
         self._operation = ""
         self._operation_id = ""
         self._operation_done = 0.0
@@ -75,14 +75,15 @@ class Work:
         # An MLflow pipeline sends no type: its event_type decides.
         del event["type"]
         if self._pipeline_step == 0:
-            self._pipeline_run = self._identifier("run")
+            self._pipeline_run, self._run_began = self._identifier("run"), event["timestamp"]
         name = _RUN[self._pipeline_step]
         self._pipeline_step = (self._pipeline_step + 1) % len(_RUN)
         details: dict[str, Any] = {"run_id": self._pipeline_run}
         if name.endswith("_start"):
             self._step_began = event["timestamp"]
         if name.endswith("_success"):
-            began, now = map(datetime.fromisoformat, (self._step_began or event["timestamp"], event["timestamp"]))
+            since = self._run_began if name == "mlflow_run_success" else self._step_began
+            began, now = map(datetime.fromisoformat, (since, event["timestamp"]))
             details["duration_ms"] = round((now - began).total_seconds() * 1000)
             if draw() < 2 * effects.error_share:
                 name = name.removesuffix("success") + "error"
