@@ -22,17 +22,20 @@ class Names:
         self._limit = limit
         self._seen: dict[Key, int] = {}
         self._beyond: frozenset[int] = frozenset()
+        self._beyond_since: set[int] = set()  # this was copied: those before are not copied for each of them
         self._crowded = False
 
     @property
     def beyond(self) -> int:
         """How many found no room since the start; after `MOST_BEYOND` no more are counted."""
-        return len(self._beyond)
+        return len(self._beyond) + len(self._beyond_since)
 
     def copy(self) -> Names:
         """Return those names, to be changed."""
         copy = Names(self._limit)
         copy._seen, copy._beyond = dict(self._seen), self._beyond
+        if self._beyond_since:
+            copy._beyond |= self._beyond_since
         return copy
 
     def seen(self, keys: Iterable[Key], minute: int) -> None:
@@ -53,8 +56,8 @@ class Names:
             oldest = REST if self._crowded or minute < first else min(self._seen, key=self._seen.__getitem__)
             if self._seen.get(oldest, first) >= first:
                 self._crowded = self._crowded or minute >= first
-                if len(self._beyond) < MOST_BEYOND:
-                    self._beyond |= {hash(key)}
+                if self.beyond < MOST_BEYOND and hash(key) not in self._beyond:
+                    self._beyond_since.add(hash(key))
                 return REST, None
             gone = oldest
             del self._seen[oldest]

@@ -28,7 +28,6 @@ from gateway.summary.figures import (
     USER_HASHES,
     Histogram,
     Key,
-    Model,
 )
 from gateway.summary.summary import Summary
 
@@ -65,18 +64,19 @@ def summary_of(documents: Iterable[tuple[str, Sequence[bytes | memoryview]]], un
     Of any number of models, classes and endpoints all are told apart, so that it can be taken away from figures in
     which some are together.
     """
-    gathering = Gathering(unit)
+    gathering = Gathering(unit, bounded=False)
     for index, texts in documents:
         gathering.add(index, list(map(_DECODE, texts)))
-    return gathering.summary(bounded=False)
+    return gathering.summary()
 
 
 class Gathering:
     """Makes one summary of documents that come in parts."""
 
-    def __init__(self, unit: Unit) -> None:
-        """``unit``: of logs' durations."""
+    def __init__(self, unit: Unit, *, bounded: bool = True) -> None:
+        """``unit``: of logs' durations. Unless it is ``bounded`` all models, classes and endpoints are told apart."""
         self._log_ms = _UNITS[unit]
+        self._bounded = bounded
         self._documents: dict[str, int] = {}
         self._parts: dict[Key, Part] = {}
         self._named: dict[tuple[str | None, str | None], Part] = {}  # the same, by what stands in a row
@@ -101,6 +101,7 @@ class Gathering:
             duration = document.get("duration")
             if type(duration) in _NUMBERS and duration >= 0:  # type: ignore[operator]
                 key = _named(_text(document.get("service")), _text(document.get("endpoint")))
+                key = self._place(key, self._endpoints)
                 _put(self._endpoints.setdefault(key, Histogram()), duration * self._log_ms)  # type: ignore[operator]
         elif index == OPERATIONS:
             stage = document.get("operation")
@@ -120,30 +121,22 @@ class Gathering:
             self._part(_key(event)).others().refused += 1
 
     def encode(self) -> bytes:
-        """Return the figures of all that was counted, as `Summary.encode` does."""
-        if len(self._parts) > MAX_MODELS or len(self._endpoints) > MAX_MODELS:
-            return self.summary().encode()
+        """Return the figures of all that was counted, as `Summary.encode` does; count no more."""
         self._close()
         return write(self._documents, self._parts, self._endpoints, self._users)
 
-    def summary(self, *, bounded: bool = True) -> Summary:
-        """Return the figures of all that was counted; unless ``bounded`` all models, classes and endpoints by name."""
-        self._close(MAX_CLASSES if bounded else None)
-        made = Summary(self._documents, users=sorted(self._users)[:MAX_USERS])
-        limit = MAX_MODELS if bounded else len(self._parts) + len(self._endpoints)
-        for key, part in self._parts.items():
-            if len(made.models) < limit:
-                made.models[key] = part.model()
-            else:
-                made.models.setdefault((OTHER, ""), Model()).plus(part.model())
-        for key, durations in self._endpoints.items():
-            if len(made.endpoints) < limit:
-                made.endpoints[key] = durations
-            else:
-                made.endpoints.setdefault((OTHER, ""), Histogram()).plus(durations)
-        return made
+    def summary(self) -> Summary:
+        """Return the figures of all that was counted; count no more."""
+        self._close()
+        models = {key: part.model() for key, part in self._parts.items()}
+        return Summary(self._documents, models, self._endpoints, sorted(self._users)[:MAX_USERS])
+
+    def _place(self, key: Key, known: Mapping[Key, object]) -> Key:
+        """Return under which name to count: there are `MAX_MODELS` beside `OTHER`."""
+        return key if key in known or len(known) < MAX_MODELS or not self._bounded else (OTHER, "")
 
     def _part(self, key: Key) -> Part:
+        key = self._place(key, self._parts)
         part = self._parts.get(key)
         if part is None:
             part = self._parts[key] = Part()
@@ -172,8 +165,8 @@ class Gathering:
                 part.usage = latest(part.usage, (cpu, gpu, memory))
         self._users.update([crc32(user.encode()) * _SPREAD & _HASH for user in map(_USER, rows) if user is not None])
 
-    def _close(self, most: int | None = MAX_CLASSES) -> None:
-        """Tell so many classes apart; count no more."""
+    def _close(self) -> None:
+        most = MAX_CLASSES if self._bounded else None
         parts = self._parts.values()
         for part in parts:
             part.predictions = sum(part.cells.values())
