@@ -11,13 +11,13 @@ from gateway.summary import Histogram
 Z = 1.96  # of 95 %
 
 
-def wilson(hits: float, count: int) -> tuple[float, float]:
-    """Return Wilson's interval of 95 % for a share; 0 to 1 where there is nothing."""
+def wilson(hits: float, count: int, z: float = Z) -> tuple[float, float]:
+    """Return Wilson's interval for a share, of ``z`` standard errors; 0 to 1 where there is nothing."""
     if not count:
         return 0.0, 1.0
-    share, square = hits / count, Z * Z
+    share, square = hits / count, z * z
     middle = (share + square / (2 * count)) / (1 + square / count)
-    half = Z * sqrt(share * (1 - share) / count + square / (4 * count * count)) / (1 + square / count)
+    half = z * sqrt(share * (1 - share) / count + square / (4 * count * count)) / (1 + square / count)
     return max(0.0, middle - half), min(1.0, middle + half)
 
 

@@ -18,6 +18,7 @@ LEAST = 30
 """Predictions, labelled ones where accuracy is compared: of fewer nothing is said."""
 LEAST_ERRORS, LEAST_ERROR_RATE, ERRORS_TIMES = 10, 0.02, 2.0
 CONFIDENCE_FALL, SURE = 0.05, 3.0  # SURE: standard errors
+SURE_SHARE = 2.6  # of each of two intervals that must not meet: together 3.7
 SLOWER_TIMES, SLOW_SHARE = 1.5, 0.95
 SEEN_MINUTES = 10
 LEAST_MINUTES = 2
@@ -85,7 +86,7 @@ def compared(before: Summary, now: Summary) -> list[Worse]:
 def _worse(before: Model, now: Model) -> Iterator[tuple[str, float, float, str]]:
     was, its = quality(before), quality(now)
     labelled = was and its and min(was.labelled, its.labelled) >= LEAST
-    if was and its and labelled and wilson(its.correct, its.labelled)[1] < wilson(was.correct, was.labelled)[0]:
+    if was and its and labelled and _is_less((its.correct, its.labelled), (was.correct, was.labelled)):
         text = f"accuracy fell from {was.accuracy:.1%} to {its.accuracy:.1%} ({its.labelled:,} labelled)."
         yield "accuracy", was.accuracy, its.accuracy, text
     counts = before.confidence.count, now.confidence.count
@@ -99,17 +100,26 @@ def _worse(before: Model, now: Model) -> Iterator[tuple[str, float, float, str]]
     errors = sum(now.errors.values())
     if errors >= LEAST_ERRORS and before.predictions >= LEAST:
         rate_was, rate_now = sum(before.errors.values()) / before.predictions, errors / now.predictions
-        if rate_now >= LEAST_ERROR_RATE and rate_now >= ERRORS_TIMES * rate_was:
+        more = _is_less((sum(before.errors.values()), before.predictions), (errors, now.predictions))
+        if more and rate_now >= LEAST_ERROR_RATE and rate_now >= ERRORS_TIMES * rate_was:
             text = f"{rate_now:.1%} of its predictions fail, it was {rate_was:.1%} ({errors:,} errors)."
             yield "errors", rate_was, rate_now, text
     counts = before.duration_ms.count, now.duration_ms.count
     slow_was = quantile(before.duration_ms, MILLISECONDS, SLOW_SHARE)
     slow_now = quantile(now.duration_ms, MILLISECONDS, SLOW_SHARE)
     if slow_was and slow_now and min(counts) >= LEAST and slow_now > SLOWER_TIMES * slow_was:
-        slower = wilson(above(now.duration_ms, MILLISECONDS, slow_was), counts[1])
+        slower = wilson(above(now.duration_ms, MILLISECONDS, slow_was), counts[1], SURE)
         if slower[0] > 1 - SLOW_SHARE:  # else it may be by chance
             text = f"one answer in twenty takes longer than {slow_now:,.0f} ms, it was {slow_was:,.0f} ms."
             yield "duration", slow_was, slow_now, text
+
+
+def _is_less(part: tuple[int, int], than: tuple[int, int]) -> bool:
+    """Whether a share is less than another, each a count of so many, and hardly by chance.
+
+    It is asked of every model again and again: what happens once in a thousand times would be told every day.
+    """
+    return wilson(*part, SURE_SHARE)[1] < wilson(*than, SURE_SHARE)[0]
 
 
 def silent(figures: Figures, now: float, since: float = 0.0) -> list[Silent]:
