@@ -90,14 +90,17 @@ def live(running: Gateway) -> Iterator[None]:
 
 def take(pages: Mapping[str, str], folder: Path, temporary: Path) -> list[Path]:
     """Write the pictures into ``folder``; AssertionError for a page with a fault or a picture of 200 kB and more."""
-    shots: list[tuple[str, str, Size, Scheme]] = [(name, path, DESKTOP, "light") for name, path in pages.items()]
     first, path = next(iter(pages.items()))
+    # The first page last: by then there are some seconds of traffic to be seen.
+    others: list[tuple[str, str, Size, Scheme]] = [(name, path, DESKTOP, "light") for name, path in pages.items()]
+    shots = [*others[1:], others[0]]
     shots += [(f"{first}-dark", path, DESKTOP, "dark"), (f"{first}-phone", path, PHONE, "light")]
     written, running = [], Gateway(temporary)
     try:
         running.start()
         running.wait_ready()
         fill(running)
+        running.restart()  # what came all at once is no traffic of the last minutes
         with live(running), chromium() as browser:
             for name, path, size, scheme in shots:
                 view = View(browser, running.url, size, scheme=scheme)
