@@ -28,7 +28,8 @@ LEVELS, LENGTHS = len(CONFIDENCES) + 1, len(MILLISECONDS) + 1
 LANES = LEVELS + LENGTHS
 """Counts of a model: of confidences, then of durations."""
 USAGE = ("cpu_usage", "gpu_usage", "memory_usage_mb")
-_LANE_BYTES = 8  # as they are added up; a record's own have one byte each where none of them is more than that
+_LANE_BYTES = 8  # as they are added up
+_MAX_BYTE = 255
 _ROW_BYTES = LANES * _LANE_BYTES
 _UNUSED = (None,) * len(USAGE)
 Pair = tuple[str | None, str | None]
@@ -96,6 +97,9 @@ class _Columns(msgspec.Struct, array_like=True):
     keys: list[Key]
     predictions: list[int]
     counts: bytes
+    """A byte each; 0 for those that are larger."""
+    large: dict[int, int]
+    """Those, by number among all counts."""
     sums: list[float]
     usage: list[float | None]
     pairs: list[Pair]
@@ -130,14 +134,16 @@ def write(
         if part.rest is not None:
             rest[number] = part.rest
     counts = list(chain.from_iterable([part.counts for part in found]))
+    large: dict[int, int] = {}
     try:
         lanes = bytes(counts)
     except ValueError:
-        lanes = pack(f"<{len(counts)}Q", *[max(0, each) for each in counts])
+        large = {at: each for at, each in enumerate(counts) if each > _MAX_BYTE}
+        lanes = bytes([each if 0 <= each <= _MAX_BYTE else 0 for each in counts])
     return _ENCODE(
         _Columns(
-            indices, list(parts), [part.predictions for part in found], lanes, sums, usage, list(pairs), cells, rest,
-            endpoints, pack(f"<{len(users)}I", *users),
+            indices, list(parts), [part.predictions for part in found], lanes, large, sums, usage, list(pairs), cells,
+            rest, endpoints, pack(f"<{len(users)}I", *users),
         )
     )  # fmt: skip
 
@@ -161,13 +167,15 @@ class Sum:
         """Add what was written; return its documents by index. Raises `msgspec.MsgspecError` for anything else."""
         new = _DECODE(data)
         many = len(new.keys)
-        lengths = len(new.predictions), len(new.sums), len(new.usage), len(new.counts)
-        if lengths not in ((many, 2 * many, 3 * many, width * many * LANES) for width in (1, _LANE_BYTES)):
+        if (
+            len(new.predictions) != many
+            or len(new.counts) != many * LANES
+            or len(new.sums) != many * 2
+            or len(new.usage) != many * len(USAGE)
+        ):
             raise msgspec.ValidationError("The columns are not of one length.")
-        lanes: bytes | bytearray = new.counts
-        if len(lanes) == LANES * many:
-            lanes = bytearray(_ROW_BYTES * many)
-            lanes[::_LANE_BYTES] = new.counts
+        lanes = bytearray(many * _ROW_BYTES)
+        lanes[::_LANE_BYTES] = new.counts
         own: list[Part] = []
         parts, sums, usage = self._parts, iter(new.sums), iter(new.usage)
         for key, predictions, at, sure, took, used in zip(
@@ -183,6 +191,8 @@ class Sum:
             part.sure += sure
             part.took += took
             part.usage = latest(part.usage, used) if None in used else used
+        for at, times in new.large.items():
+            own[at // LANES].lanes += times << at % LANES * _LANE_BYTES * 8
         cells, pairs = iter(new.cells), new.pairs
         for number, place, times in zip(cells, cells, cells, strict=True):
             mine, pair = own[number].cells, pairs[place]
