@@ -10,7 +10,7 @@ from typing import Any
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Views
-from tests.browser.view import Size
+from tests.browser.view import DESKTOP, Size
 from tests.gateway_process import Gateway
 
 # Model, version, how many, milliseconds: the larger the number of the model the slower.
@@ -45,11 +45,12 @@ def test_from_all_models_to_one(running: Gateway, view: Views, size: Size) -> No
 
     table = page.locator("section", has=page.get_by_role("heading", name="Performance"))
     rows = table.locator("tbody tr")
-    latency = table.get_by_role("button", name="Average latency")
-    latency.click()
-    expect(rows.first).to_contain_text("third")
-    latency.click()
-    expect(rows.first).to_contain_text("20 ms")
+    if size == DESKTOP:  # on a phone rows are paragraphs, without heads
+        latency = table.get_by_role("button", name="Average latency")
+        latency.click()
+        expect(rows.first).to_contain_text("third")
+        latency.click()
+        expect(rows.first).to_contain_text("20 ms")
 
     with page.expect_download() as downloading:
         table.get_by_role("link", name="Download as CSV").click()
