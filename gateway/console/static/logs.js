@@ -109,7 +109,7 @@ tailStart.addEventListener("click", () => {
   tailStart.textContent = "Stop";
   tailStart.setAttribute("aria-pressed", "true");
   tailPause.hidden = tailLines.hidden = false;
-  trouble = "";
+  trouble = "Connecting …"; // what comes before that is not shown
   follow();
   tellTail();
 });
