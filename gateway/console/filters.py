@@ -11,6 +11,7 @@ import orjson
 from fastapi import Query as Parameter
 from fastapi import Request, Response
 
+from gateway.access import Receive
 from gateway.errors import GatewayError
 from gateway.store.query import Query, QueryError, StoreOpening, StoreUnavailable
 from gateway.store.store import Store
@@ -99,7 +100,7 @@ async def answer(request: Request, ask: Callable[[], Coroutine[Any, Any, dict[st
 async def while_there(request: Request, asked: Coroutine[Any, Any, T], secs: float | None = None) -> T:
     """Return what is asked for; break it off and raise `StoreUnavailable` when the caller goes or after ``secs``."""
     asking = asyncio.create_task(asked)
-    going = asyncio.create_task(_disconnected(request))
+    going = asyncio.create_task(disconnected(request.receive))
     try:
         await asyncio.wait((asking, going), timeout=secs, return_when=asyncio.FIRST_COMPLETED)
         if asking.done():
@@ -118,9 +119,9 @@ async def while_there(request: Request, asked: Coroutine[Any, Any, T], secs: flo
         await asyncio.wait((asking, going))
 
 
-async def _disconnected(request: Request) -> None:
+async def disconnected(receive: Receive) -> None:
     """Wait until the caller is gone."""
-    while (await request.receive())["type"] != "http.disconnect":
+    while (await receive())["type"] != "http.disconnect":
         pass
 
 

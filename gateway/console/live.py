@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from starlette.types import Receive, Scope, Send
+
+from gateway.console.filters import disconnected
 
 EVERY_SECS = 1.0
 MAX_LISTENERS = 200
@@ -23,6 +26,7 @@ class Live:
         self._now = now
         self._next: asyncio.Future[bytes | None] | None = None
         self._listeners = 0
+        self._message, self._made = b"", float("-inf")
         self._closed = False
 
     def router(self) -> APIRouter:
@@ -30,11 +34,11 @@ class Live:
         routes = APIRouter(include_in_schema=False)
 
         @routes.get("/console/live")
-        async def live(request: Request) -> Response:
+        async def live() -> Response:
             if self._closed or self._listeners >= MAX_LISTENERS:
                 why = "The gateway is stopping." if self._closed else f"{MAX_LISTENERS} pages are open already."
                 return Response(why, 503 if self._closed else 429, {"retry-after": "10"})
-            return _Stream(self, request)
+            return _Stream(self)
 
         return routes
 
@@ -56,23 +60,28 @@ class Live:
     def _tell(self, waiting: asyncio.Future[bytes | None]) -> None:
         self._next = None
         if not waiting.done():
-            waiting.set_result(self.message())
+            waiting.set_result(self._make())
 
     def message(self) -> bytes:
-        """Return what is to be told now."""
-        return b"event: now\ndata: " + orjson.dumps(self._now()) + b"\n\n"
+        """Return what was told last: rates are of the time since then, and none who comes between may change that."""
+        return self._message if time.monotonic() - self._made < 2 * EVERY_SECS else self._make()
+
+    def _make(self) -> bytes:
+        self._message = b"event: now\ndata: " + orjson.dumps(self._now()) + b"\n\n"
+        self._made = time.monotonic()
+        return self._message
 
 
 class _Stream(Response):
-    def __init__(self, live: Live, request: Request) -> None:
+    def __init__(self, live: Live) -> None:
         super().__init__(media_type="text/event-stream", headers={"cache-control": "no-store"})
-        self._live, self._request = live, request
+        self._live = live
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         live = self._live
         live._listeners += 1
-        gone = asyncio.create_task(_until_gone(receive))
+        gone = asyncio.create_task(disconnected(receive))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             message: bytes | None = live.message()
@@ -91,8 +100,3 @@ class _Stream(Response):
         finally:
             live._listeners -= 1
             gone.cancel()
-
-
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

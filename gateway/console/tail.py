@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request, Response
 
 from gateway.access import Receive, Scope, Send
-from gateway.console.filters import Filters, Index, Where, Words, given, json_answer
+from gateway.console.filters import Filters, Index, Where, Words, disconnected, given, json_answer
 from gateway.errors import LimitReached, Stopping
 from gateway.monitoring.matching import fitting
 from gateway.monitoring.tail import Listener, Tail
@@ -65,7 +65,7 @@ class _Stream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         listener = self._listener
-        leaving = asyncio.create_task(_left(receive))
+        leaving = asyncio.create_task(disconnected(receive))
         leaving.add_done_callback(lambda _: listener.end())
         try:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
@@ -80,9 +80,3 @@ class _Stream(Response):
             listener.close()
             leaving.cancel()
             await asyncio.wait([leaving])  # what it read from may be read by others now
-
-
-async def _left(receive: Receive) -> None:
-    """Wait until the caller is gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -160,6 +160,11 @@ class Figures:
             data = self._all.encode()
         return Summary.decode(data)
 
+    def indices(self) -> dict[str, int]:
+        """Return all documents, by index without prefix and day."""
+        with self._lock:
+            return dict(self._all.indices)
+
     def minutes(self) -> Iterator[tuple[int, Summary]]:
         """Yield the minutes that are kept and their figures, oldest first; several of a minute with several folders.
 

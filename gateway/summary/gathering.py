@@ -40,7 +40,8 @@ MAX_CHARACTERS = 200
 MAX_MS = 1e12
 """Longer durations count as so long: a sum stays a number."""
 Unit = Literal["s", "ms"]
-_UNITS = {"s": 1000.0, "ms": 1.0}
+UNIT_MS: Mapping[str, float] = {"s": 1000.0, "ms": 1.0}
+"""Milliseconds in one unit of a log line's ``duration``."""
 TOLD = (
     "model_name", "model_version", "prediction_class", "true_label", "prediction_confidence", "inference_time_ms",
     "user_id", *USAGE,
@@ -75,7 +76,7 @@ class Gathering:
 
     def __init__(self, unit: Unit, *, bounded: bool = True) -> None:
         """``unit``: of logs' durations. Unless it is ``bounded`` all models, classes and endpoints are told apart."""
-        self._log_ms = _UNITS[unit]
+        self._log_ms = UNIT_MS[unit]
         self._bounded = bounded
         self._documents: dict[str, int] = {}
         self._parts: dict[Key, Part] = {}

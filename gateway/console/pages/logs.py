@@ -20,11 +20,10 @@ from gateway.console.view import View
 from gateway.console.words import severity
 from gateway.store.aggregation import Aggregation, Question
 from gateway.store.query import Hits, Query
+from gateway.summary.gathering import UNIT_MS
 
 INDEX = "ml-pipeline-*"
 FIELDS = {"level": "level", "service": "service", "endpoint": "endpoint"}
-MILLISECONDS = {"s": 1000.0, "ms": 1.0}
-"""Of one unit of a line's `duration`."""
 LINES = 50
 ENDPOINTS = 30
 _PERCENTILES = {"p50:duration": "half are faster (P50)", "p95:duration": "95 % are faster (P95)"}
@@ -42,7 +41,7 @@ Bucket = dict[str, Any]
 
 def page(asking: Asking, prefix: str, duration_unit: str = "s") -> Page:
     """Return the page; ``prefix`` is that of all indices, ``duration_unit`` what a line's `duration` is in."""
-    panels = _Panels(asking, prefix + INDEX, MILLISECONDS[duration_unit])
+    panels = _Panels(asking, prefix + INDEX, UNIT_MS[duration_unit])
     return Page(
         "logs",
         "/logs",

@@ -41,7 +41,7 @@ def page(health: Health, asking: Asking, prefix: str) -> Page:
         }
 
     def charted(spec: Context, within: str) -> Context:
-        known = bool(figures.all().indices)
+        known = bool(figures.indices())
         return {"spec": spec, "within": within, "known": known, "line": LINE, "waiting": waiting(health.status())}
 
     async def rates(_: View) -> Context:
@@ -70,7 +70,7 @@ def page(health: Health, asking: Asking, prefix: str) -> Page:
 
     async def kinds(_: View) -> Context:
         now = figures.rates()[0]
-        counts = sorted(figures.all().indices.items(), key=lambda each: -each[1])
+        counts = sorted(figures.indices().items(), key=lambda each: -each[1])
         return {
             "kinds": [
                 {"name": name, "count": count, "rate": now.get(name, 0.0), "path": _PATHS.get(name)}
