@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -12,45 +11,12 @@ from gateway.console import aggregate, filters, search
 from gateway.settings import Http
 from gateway.sources.http import server as http_server
 from gateway.sources.http.server import HttpServer
-from gateway.store.aggregation import Aggregation, Question
-from gateway.store.query import Hits, Query
-from gateway.store.store import Index
+from tests.console.slow_store import NEVER_SECS, SlowStore
 
 pytestmark = pytest.mark.anyio
 
 
-class Endless:
-    """A store that never answers, and notes how many ask."""
-
-    asking = asked = 0
-
-    async def search(self, query: Query) -> Hits:
-        """Wait."""
-        await self._wait()
-        return Hits(0)
-
-    async def aggregate(self, question: Question) -> Aggregation:
-        """Wait."""
-        await self._wait()
-        return Aggregation(0)
-
-    async def indices(self) -> list[Index]:
-        """Not asked for here."""
-        return []
-
-    async def export(self, index: str, file: Path) -> None:
-        """Not asked for here."""
-
-    async def _wait(self) -> None:
-        self.asking += 1
-        self.asked += 1
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self.asking -= 1
-
-
-def serve(store: Endless) -> HttpServer:
+def serve(store: SlowStore) -> HttpServer:
     """Return a server of the store's routes on a real port."""
     application = FastAPI()
     application.include_router(search.router(lambda: store))
@@ -59,9 +25,9 @@ def serve(store: Endless) -> HttpServer:
 
 
 @pytest.fixture
-async def endless() -> AsyncIterator[tuple[Endless, int]]:
+async def endless() -> AsyncIterator[tuple[SlowStore, int]]:
     """The store, and the port where it is asked."""
-    store = Endless()
+    store = SlowStore(NEVER_SECS)
     server = serve(store)
     await server.start()
     yield store, server.port
@@ -69,23 +35,23 @@ async def endless() -> AsyncIterator[tuple[Endless, int]]:
 
 
 @pytest.mark.parametrize("path", ["/v1/search?q=x", "/v1/aggregate?by=x"])
-async def test_a_caller_that_goes_away(endless: tuple[Endless, int], path: str) -> None:
+async def test_a_caller_that_goes_away(endless: tuple[SlowStore, int], path: str) -> None:
     """Its question goes with it."""
     store, port = endless
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n".encode())
     async with asyncio.timeout(5):
-        while not store.asking:
+        while not store.now:
             await asyncio.sleep(0.01)
         writer.close()
-        while store.asking:
+        while store.now:
             await asyncio.sleep(0.01)
-    assert store.asked == 1
+    assert store.begun == 1
 
 
 @pytest.mark.parametrize("path", ["/v1/search", "/v1/aggregate"])
 async def test_a_question_that_takes_too_long(
-    endless: tuple[Endless, int], path: str, monkeypatch: pytest.MonkeyPatch
+    endless: tuple[SlowStore, int], path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is given up, and the caller learns what to do."""
     store, port = endless
@@ -94,7 +60,7 @@ async def test_a_question_that_takes_too_long(
         answer = await client.get(path)
     assert answer.status_code == 503
     assert answer.json()["error"].startswith("The store has no answer within 0.2 s: ask for less at once")
-    assert (store.asked, store.asking) == (1, 0)
+    assert (store.begun, store.now) == (1, 0)
 
 
 async def test_a_question_when_the_gateway_stops(
@@ -102,16 +68,16 @@ async def test_a_question_when_the_gateway_stops(
 ) -> None:
     """It is given up, its caller hears why, and the log has no stack trace."""
     monkeypatch.setattr(http_server, "STOP_SECS", 0.1)
-    store = Endless()
+    store = SlowStore(NEVER_SECS)
     server = serve(store)
     await server.start()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client, asyncio.timeout(5):
         asked = asyncio.create_task(client.get("/v1/search"))
-        while not store.asking:
+        while not store.now:
             await asyncio.sleep(0.01)
         await server.stop()
         answer = await asked
-        while store.asking:
+        while store.now:
             await asyncio.sleep(0.01)
     assert (answer.status_code, answer.json()) == (503, {"error": "The gateway is stopping."})
     assert not [each for each in caplog.records if each.exc_info]
