@@ -69,6 +69,8 @@ def _step(step: int | str) -> str:
 
 def json_text(value: Any) -> str:
     """Give the value as JSON, cut at 100 characters without encoding the rest of a large one."""
+    if isinstance(value, str):
+        return _JSON.encode(value[:_MAX_VALUE_CHARACTERS])[:_MAX_VALUE_CHARACTERS]
     text = ""
     for piece in _JSON.iterencode(value):
         text += piece[:_MAX_VALUE_CHARACTERS]

@@ -45,7 +45,10 @@ class Writer:
         self._frames: dict[tuple[str, str | None, str], tuple[str, bytes, bytes, bytes]] = {}
         self.bases: dict[str, str] = {}
         """The indices of what was written, with what they are called without prefix and day."""
-        self._may_be_odd = True  # whether the events at hand may hold line ends or escaped characters
+        # Events that are looked at together, up to which one, and whether any holds line ends or escaped characters.
+        self._events: list[bytes] = []
+        self._looked_at = 0
+        self._may_be_odd = True
 
     def write(self, kind: Kind, data: bytes, sent: dict[str, Any], fields: dict[str, Any]) -> Made | Fault:
         """Return the document of an event that came as ``data`` and was read as ``sent``; ``fields``: checked."""
@@ -74,15 +77,17 @@ class Writer:
         longer event is left to pydantic.
         """
         written: list[Made] = []
-        used, looked_at = 0, first
+        used = 0
+        if events is not self._events:
+            self._events, self._looked_at = events, first
         reader = self._latest(readers)
         for at in range(first, len(events)):
             data = events[at]
             if used >= room or not data or data[0] != _OBJECT or len(data) > longest:
                 break
-            if at >= looked_at:  # at some together, which is cheaper than at each
-                looked_at = at + _LOOKED_AT
-                together = b"".join(events[at:looked_at])
+            if at >= self._looked_at:  # at some together, which is cheaper than at each
+                self._looked_at = at + _LOOKED_AT
+                together = b"".join(events[at : self._looked_at])
                 self._may_be_odd = b"\\" in together or b"\n" in together
             try:
                 made = None
@@ -94,7 +99,7 @@ class Writer:
                 if made is None:
                     made = self._read(data, readers)
                     reader = self._latest(readers)
-            except Exception:  # no JSON, a value that pydantic refuses or changes, a mistake of ours: told of there
+            except Exception:  # no JSON, a value that is refused or changed, a mistake of ours: told of there
                 break
             if made is None:
                 break
@@ -124,7 +129,10 @@ class Writer:
         return None if isinstance(written, Fault) else written
 
     def _splice(self, reader: Reader, data: bytes, fields: dict[str, Any]) -> Made | None:
-        """Return the document made of an event's own bytes; None where that is not sure to be the same document."""
+        """Return the document made of an event's own bytes; None where that is not sure to be the same document.
+
+        Raises `ValueError` for an event that is refused anyway.
+        """
         get = fields.get
         declared, sent_at = get("type"), get("@timestamp")
         time = get("timestamp") if sent_at is None else sent_at
@@ -146,7 +154,7 @@ class Writer:
         if day is None:
             when = self._clock.of_event(fields)
             if isinstance(when, Fault):
-                return None
+                raise ValueError(when.message)
             text, day = when
         if ("@timestamp" in fields and sent_at != text) or (declared is None and "type" in fields):
             return None

@@ -23,7 +23,7 @@ _HTTP_REQUEST = re.compile(rb"[A-Z]{3,10} \S+ HTTP/1\.[01]\s*")
 # Of one step: a millisecond or two of work.
 STEP_BYTES = 32 * 1024
 STEP_EVENTS = 200
-STEP_BLANKS = 10_000
+STEP_BLANKS = 1000
 # Of events that are taken at once in one step: what each costs beyond its bytes counts as bytes too.
 QUICK_STEP_BYTES = 256 * 1024
 QUICK_EVENT_BYTES = 512
@@ -80,24 +80,39 @@ def _take_none(events: list[bytes], first: int, room: int, line: int | None) -> 
     return first, 0
 
 
+class _Left:
+    """What `Take` leaves."""
+
+    def __init__(self, take: Take) -> None:
+        self._take = take
+        self._room = QUICK_STEP_BYTES
+
+    def of(self, events: list[bytes], line: int | None) -> Iterator[int | None]:
+        """Yield the number of each event that is left, and None now and then while none is."""
+        at = 0
+        while at < len(events):
+            at, taken = self._take(events, at, self._room, line)
+            self._room -= taken
+            if self._room <= 0:
+                self._room = QUICK_STEP_BYTES
+                yield None
+            elif at < len(events):
+                yield at
+                at += 1
+
+
 def _pieces(lines: list[bytes], max_bytes: int, take: Take) -> Iterator[Event | Refusal | None]:
     """Yield each event or the refusal of it, and None now and then while nothing is found."""
-    room, at = QUICK_STEP_BYTES, 0
-    while at < len(lines):
-        number, line = at, lines[at]
+    left = _Left(take)
+    for number in left.of(lines, None):
+        if number is None:
+            yield None
+            continue
+        line = lines[number]
         if not line or line.isspace():
-            at += 1
-            if at % STEP_BLANKS == 0:
+            if number % STEP_BLANKS == 0:
                 yield None
             continue
-        at, taken = take(lines, at, room, None)
-        room -= taken
-        if room <= 0:
-            room = QUICK_STEP_BYTES
-            yield None
-        if at > number:
-            continue
-        at += 1
         if len(line) > max_bytes and _is_too_long(line, max_bytes):
             yield too_large(number, None, line, len(line), max_bytes)
             continue
@@ -108,22 +123,13 @@ def _pieces(lines: list[bytes], max_bytes: int, take: Take) -> Iterator[Event | 
                 head = line[:KEPT_BYTES]
                 yield Refusal(number, None, "too_large", "$", "too_large", message, "", None, head, len(line))
                 continue
-            item = 0
-            while item < len(items):
-                first = item
-                item, taken = take(items, item, room, number)
-                room -= taken
-                if room <= 0:
-                    room = QUICK_STEP_BYTES
+            for item in left.of(items, number):
+                if item is None:
                     yield None
-                if item > first:
-                    continue
-                data = items[item]
-                if len(data) > max_bytes:
-                    yield too_large(number, item, data, len(data), max_bytes)
+                elif len(items[item]) > max_bytes:
+                    yield too_large(number, item, items[item], len(items[item]), max_bytes)
                 else:
-                    yield _piece(number, item, data, data)
-                item += 1
+                    yield _piece(number, item, items[item], items[item])
         elif text and not text.isspace():
             yield _piece(number, None, line, text)
 
