@@ -11,6 +11,7 @@ from typing import Any
 from gateway.monitoring import findings
 from gateway.monitoring.figures import Figures
 from gateway.monitoring.findings import Comparison, Silent
+from gateway.monitoring.kept import Kept
 from gateway.monitoring.standing import Standing, standings
 
 JUDGED_SECS = 5.0
@@ -25,7 +26,7 @@ class Judged:
 
     comparison: Comparison
     models: list[Standing]
-    """Those with predictions in the window."""
+    """Of the window."""
     silent: list[Silent]
     heard: dict[str, int]
     """How many models, services and kinds of events were heard in the last `HEARD_MINUTES`."""
@@ -87,21 +88,20 @@ class Health:
     async def _look(self) -> Judged:
         try:
             # In a thread: the minutes of many models take a while to add up.
-            self._judged = await asyncio.to_thread(_judged, self.figures, self.status())
+            self._judged = await asyncio.to_thread(_judged, self.figures.kept(), self.status())
             return self._judged
         finally:
             self._since = time.monotonic()
             self._judging = None
 
 
-def _judged(figures: Figures, status: Status) -> Judged:
+def _judged(kept: Kept, status: Status) -> Judged:
     now = time.time()
-    silent = findings.silent(figures, now - status["spool"]["oldest_secs"], now - status["uptime_secs"])
-    last = figures.between(figures.minute() - HEARD_MINUTES)
+    silent = findings.silent(kept, now - status["spool"]["oldest_secs"], now - status["uptime_secs"])
+    last = kept.between(kept.present - HEARD_MINUTES)
     services = {service for service, _ in last.endpoints if service}
     heard = {"model": len({name for name, _ in last.models}), "service": len(services), "kind": len(last.indices)}
-    models = [each for each in standings(figures) if each.window.predictions]
-    return Judged(findings.comparison(figures), models, silent, heard)
+    return Judged(findings.comparison(kept), standings(kept), silent, heard)
 
 
 def stored(status: Status) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from gateway.monitoring.adding import Adding
+from gateway.monitoring.kept import Kept
 from gateway.monitoring.names import Names, forget_endpoint, forget_model
 from gateway.settings import Monitoring
 from gateway.summary import Model, Summary
@@ -165,35 +166,13 @@ class Figures:
         with self._lock:
             return dict(self._all.indices)
 
-    def minutes(self) -> Iterator[tuple[int, Summary]]:
-        """Yield the minutes that are kept and their figures, oldest first; several of a minute with several folders.
-
-        A minute is that of receipt, in minutes since 1970.
-        """
+    def kept(self) -> Kept:
+        """Return the minutes that are kept."""
+        present = int(self._clock()) // MINUTE
+        first = present - self._kept + 1
         with self._lock:
-            kept = sorted((minute, data) for (_, minute), data in self._blobs.items() if minute != BEFORE)
-        first = int(self._clock()) // MINUTE - self._kept + 1
-        yield from ((minute, Summary.decode(data)) for minute, data in kept if minute >= first)
-
-    def between(self, since: int, until: int | None = None) -> Summary:
-        """Return the figures from a minute on, and before another one."""
-        found = Summary()
-        for minute, summary in self.minutes():
-            if since <= minute and (until is None or minute < until):
-                found.plus(summary)
-        return found
-
-    def window(self) -> Summary:
-        """Return the figures of the last `window_secs`, to the minute: the last minute is the present one."""
-        return self.between(self.window_begin())
-
-    def minute(self) -> int:
-        """Return the present minute."""
-        return int(self._clock()) // MINUTE
-
-    def window_begin(self) -> int:
-        """Return the first minute of the window."""
-        return int(self._clock()) // MINUTE - -(-self.window_secs // MINUTE) + 1
+            minutes = sorted((minute, data) for (_, minute), data in self._blobs.items() if minute >= first)
+        return Kept(minutes, present, present - -(-self.window_secs // MINUTE) + 1)
 
     def rates(self) -> tuple[dict[str, float], dict[str, list[int]]]:
         """Return by index, without prefix and day: events a second just now, and events in each of the last 5 minutes'
@@ -212,17 +191,6 @@ class Figures:
                 for index, count in counts.items():
                     lines.setdefault(index, [0] * RATE_SECS)[at] += count
         return {index: sum(line[-12:-2]) / 10 for index, line in lines.items()}, lines
-
-    def by_minute(self) -> dict[str, dict[int, int]]:
-        """Return by index the events of each minute of the last hour, in minutes since 1970."""
-        since = int(self._clock()) // MINUTE - HOUR + 1
-        found: dict[str, dict[int, int]] = {}
-        for minute, summary in self.minutes():
-            if minute >= since:
-                for index, count in summary.indices.items():
-                    line = found.setdefault(index, {})
-                    line[minute] = line.get(minute, 0) + count
-        return found
 
     def _counted(self, told: Told) -> bytes | memoryview | None:
         """Return what a record adds, without what is left out of it; None where that is nothing."""

@@ -9,7 +9,8 @@ from math import sqrt
 from statistics import median
 
 from gateway.monitoring.estimates import above, mean, quantile, variance, wilson
-from gateway.monitoring.figures import HOUR, MINUTE, Figures
+from gateway.monitoring.figures import HOUR, MINUTE
+from gateway.monitoring.kept import Kept
 from gateway.monitoring.names import REST
 from gateway.monitoring.quality import quality
 from gateway.summary import CONFIDENCES, MILLISECONDS, Model, Summary
@@ -60,15 +61,14 @@ class Comparison:
     worse: list[Worse]
 
 
-def comparison(figures: Figures) -> Comparison:
+def comparison(kept: Kept) -> Comparison:
     """Compare the window with the hour before it; of less than that, the later half with the earlier one."""
-    end = figures.minute() + 1
-    first = next((minute for minute, _ in figures.minutes()), end)
-    begin = max(figures.window_begin(), (first + end) // 2)
-    first = max(first, begin - HOUR)
+    end = kept.present + 1
+    begin = max(kept.window_begin, (kept.first + end) // 2)
+    first = max(kept.first, begin - HOUR)
     if min(begin - first, end - begin) < LEAST_MINUTES:
         return Comparison(end - begin, begin - first, 0, [])
-    before, now = figures.between(first, begin), figures.between(begin)
+    before, now = kept.between(first, begin), kept.window if begin == kept.window_begin else kept.between(begin)
     both = {key for key, model in now.models.items() if model.predictions and key != REST} & before.models.keys()
     return Comparison(end - begin, begin - first, len(both), compared(before, now))
 
@@ -122,20 +122,14 @@ def _is_less(part: tuple[int, int], than: tuple[int, int]) -> bool:
     return wilson(*part, SURE_SHARE)[1] < wilson(*than, SURE_SHARE)[0]
 
 
-def silent(figures: Figures, now: float, since: float = 0.0) -> list[Silent]:
+def silent(kept: Kept, now: float, since: float = 0.0) -> list[Silent]:
     """Return who sent events in at least `SEEN_MINUTES` minutes, and now none for far longer than usual.
 
     ``now``: seconds since 1970 up to which all events are counted, that is, less the age of the oldest event that waits
     in the spool. ``since``: when this gateway was started; before that nobody could be heard.
     """
-    seen: dict[tuple[str, str, str], list[int]] = {}
-    for minute, summary in figures.minutes():
-        for who in _in(summary):
-            minutes = seen.setdefault(who, [])
-            if not minutes or minutes[-1] != minute:
-                minutes.append(minute)
     found = []
-    for (what, name, version), minutes in seen.items():
+    for (what, name, version), minutes in kept.seen.items():
         if len(minutes) < SEEN_MINUTES:
             continue
         gap = median(later - earlier for earlier, later in pairwise(minutes)) * MINUTE
@@ -147,11 +141,3 @@ def silent(figures: Figures, now: float, since: float = 0.0) -> list[Silent]:
             )
             found.append(Silent(what, name, version, float(minutes[-1] * MINUTE), gap, text))
     return found
-
-
-def _in(summary: Summary) -> Iterator[tuple[str, str, str]]:
-    """Yield who sent something."""
-    yield from (("model", *key) for key, model in summary.models.items() if key != REST and model.predictions)
-    services = {service for (service, endpoint) in summary.endpoints if (service, endpoint) != REST}
-    yield from (("service", service, "") for service in services if service)
-    yield from (("index", index, "") for index in summary.indices)

@@ -64,7 +64,7 @@ class MlMetrics(Collector):
             "Models and versions beyond monitoring.max_models since the start: they are counted as other.",
             figures.beyond,
         )
-        yield from _windowed(figures.window())
+        yield from _windowed(figures.kept().window)
 
 
 def _counted(summary: Summary) -> Iterator[Metric]:

@@ -207,6 +207,13 @@ class Sum:
         return new.indices
 
 
+def names(data: bytes | memoryview) -> tuple[dict[str, int], list[Key], Iterable[Key]]:
+    """Return what was written is about: documents by index, models with predictions, endpoints."""
+    found = _DECODE(data)
+    models = [key for key, predictions in zip(found.keys, found.predictions, strict=True) if predictions]
+    return found.indices, models, found.endpoints
+
+
 def part_of(model: Model) -> Part:
     """Return a model's figures as they are written."""
     part = Part()

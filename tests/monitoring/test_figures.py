@@ -22,9 +22,11 @@ def test_by_minute_of_receipt_and_for_ever() -> None:
         disk.take(told(disk.clock.now, prediction(), prediction("n")))
     for _ in range(2):
         assert disk.predictions() == {("m", "1"): 200, ("n", "1"): 200}
-        assert [minute for minute, _ in disk.figures.minutes()] == [int(NOW) // 60 + at for at in range(125, 200)]
-        assert disk.figures.window().indices == {"ml-metrics": 30}
-        line = disk.figures.by_minute()["ml-metrics"]
+        kept = disk.figures.kept()
+        assert kept.first == int(NOW) // 60 + 125
+        assert kept.seen["model", "m", "1"] == [int(NOW) // 60 + at for at in range(125, 200)]
+        assert kept.window.indices == {"ml-metrics": 30}
+        line = kept.by_index(int(NOW) // 60 + 140)["ml-metrics"]
         assert line == {int(NOW) // 60 + at: 2 for at in range(140, 200)}
         disk.restart()
     assert len(disk.blobs) == KEPT + 1
@@ -37,7 +39,7 @@ def test_the_window_is_as_long_as_it_is_set(secs: int, minutes: int) -> None:
     for minute in range(200):
         disk.clock.now = NOW + minute * MINUTE
         disk.take(told(disk.clock.now, prediction()))
-    assert disk.figures.window().indices == {"ml-metrics": minutes}
+    assert disk.figures.kept().window.indices == {"ml-metrics": minutes}
     assert len(disk.blobs) == 60 + minutes + 1
 
 
@@ -48,7 +50,7 @@ def test_a_record_that_comes_late_goes_into_its_own_minute() -> None:
     disk.take(told(NOW + 1e6, prediction()))
     assert {minute for _, minute in disk.blobs} == {BEFORE, int(NOW) // 60 - 10, int(NOW) // 60}
     assert disk.predictions() == {("m", "1"): 4}
-    assert disk.figures.between(int(NOW) // 60).indices == {"ml-metrics": 2}
+    assert disk.figures.kept().between(int(NOW) // 60).indices == {"ml-metrics": 2}
 
 
 def test_nothing_counts_before_it_is_on_disk() -> None:
@@ -60,7 +62,7 @@ def test_nothing_counts_before_it_is_on_disk() -> None:
     for _ in range(3):
         disk.figures.change("0", [told(disk.clock.now, prediction("n", true_label="x"))])
     assert plain(disk.figures.all()) == before
-    assert list(disk.figures.minutes()) == []
+    assert disk.figures.kept().seen == {}
     disk.take(told(disk.clock.now, prediction("n")))
     assert disk.predictions() == {(OTHER, ""): 1, ("n", "1"): 1}
 
@@ -140,6 +142,11 @@ def test_sums_are_exact_and_never_fall(seed: int) -> None:
             whole = plain(disk.figures.all())
             disk.restart()
             assert plain(disk.figures.all()) == whole
+        kept, by_minute = disk.figures.kept(), Summary()
+        for (_, minute), data in disk.blobs.items():
+            if minute >= kept.first:
+                by_minute.plus(Summary.decode(data))
+        assert plain(kept.between(kept.first)) == plain(by_minute)
     figures = disk.figures.all()
     true = gather(documents(sent))
     assert figures.indices == true.indices == {"ml-metrics": len(sent)}
@@ -191,6 +198,7 @@ def test_users_are_of_the_window() -> None:
     for minute in range(40):
         disk.clock.now = NOW + minute * MINUTE
         disk.take(told(disk.clock.now, *(prediction(user_id=f"u{minute // 2 + n}") for n in range(10))))
-    assert len(disk.figures.window().users) == len({minute // 2 + n for minute in range(25, 40) for n in range(10)})
+    users = disk.figures.kept().window.users
+    assert len(users) == len({minute // 2 + n for minute in range(25, 40) for n in range(10)})
     assert disk.figures.all().users == []
     assert Summary.decode(disk.blobs["0", int(NOW) // 60]).users

@@ -58,7 +58,7 @@ def hour_and_window(now: Any, before: Any = good, each: int = 20) -> Disk:
 )
 def test_a_model_that_gets_worse(now: Any, what: str, before: float, after: float) -> None:
     """It is told what, from what to what, in one sentence; and nothing else."""
-    [found] = comparison(hour_and_window(now).figures).worse
+    [found] = comparison(hour_and_window(now).figures.kept()).worse
     assert (found.model, found.version, found.what) == ("m", "1", what)
     assert found.before == pytest.approx(before, rel=0.3)
     assert found.now == pytest.approx(after, rel=0.3)
@@ -68,13 +68,15 @@ def test_a_model_that_gets_worse(now: Any, what: str, before: float, after: floa
 @pytest.mark.parametrize("each", [1, 3, 20])
 def test_chance_is_not_told(each: int) -> None:
     """A model that goes on as before is not said to get worse, with few events or many."""
-    assert [found for _ in range(10) for found in comparison(hour_and_window(good, each=each).figures).worse] == []
+    assert [
+        found for _ in range(10) for found in comparison(hour_and_window(good, each=each).figures.kept()).worse
+    ] == []
 
 
 def test_getting_better_is_no_trouble() -> None:
     """Nor is a model that was not there before."""
-    assert comparison(hour_and_window(good, less_right).figures).worse == []
-    assert comparison(hour_and_window(less_right, lambda: good("n")).figures).worse == []
+    assert comparison(hour_and_window(good, less_right).figures.kept()).worse == []
+    assert comparison(hour_and_window(less_right, lambda: good("n")).figures.kept()).worse == []
 
 
 def test_whoever_falls_silent() -> None:
@@ -87,14 +89,14 @@ def test_whoever_falls_silent() -> None:
         events += [prediction("for a moment")] if minute < 5 else []
         disk.take(told(disk.clock.now, prediction("goes on"), *events))
     now = NOW + 70 * 60
-    [found] = silent(disk.figures, now)
+    [found] = silent(disk.figures.kept(), now)
     assert (found.what, found.name, found.version, found.gap_secs) == ("model", "often", "1", 60)
     assert found.last == NOW + 59 * 60
     assert "often 1 for 10 minutes" in found.text
-    assert silent(disk.figures, now, since=now - 200) == []  # a gateway that has just been started
-    assert silent(disk.figures, NOW + 64 * 60) == []
+    assert silent(disk.figures.kept(), now, since=now - 200) == []  # a gateway that has just been started
+    assert silent(disk.figures.kept(), NOW + 64 * 60) == []
     disk.clock.now = NOW + 100 * 60
-    names = {(each.what, each.name) for each in silent(disk.figures, disk.clock.now)}
+    names = {(each.what, each.name) for each in silent(disk.figures.kept(), disk.clock.now)}
     assert names == {("model", "often"), ("model", "every six"), ("model", "goes on"), ("index", "ml-metrics")} - {
         # Of its ten minutes some are kept no more: nothing is said.
         ("model", "every six")
@@ -102,17 +104,15 @@ def test_whoever_falls_silent() -> None:
 
 
 def test_how_models_stand() -> None:
-    """Those of the window first; what is not known is None."""
+    """Those with predictions in the window, the busiest first; what is not known is None."""
     disk = hour_and_window(good)
+    disk.take(told(disk.clock.now, prediction("new"), prediction("new")))
     disk.take(told(disk.clock.now - 2 * HOUR, prediction("gone")))
-    first, second = standings(disk.figures)
-    assert (first.model, first.predictions, first.last) == ("m", 1500, disk.clock.now)
-    assert first.quality is not None and first.interval is not None and first.p95_ms is not None
-    assert first.interval[0] < first.quality.accuracy < first.interval[1]
-    assert first.p95_ms == pytest.approx(120, rel=0.3)
-    assert (second.model, second.predictions, second.last, second.quality, second.error_rate) == (
-        "gone", 1, None, None, None,
-    )  # fmt: skip
+    first, second = standings(disk.figures.kept())
+    assert (first.model, first.version) == ("m", "1")
+    assert first.quality is not None and first.quality.accuracy == pytest.approx(0.9, abs=0.1)
+    assert first.confidence == pytest.approx(0.85, abs=0.1)
+    assert (second.model, second.quality, second.confidence) == ("new", None, None)
 
 
 def test_the_first_minutes_are_compared_by_halves() -> None:
@@ -121,7 +121,7 @@ def test_the_first_minutes_are_compared_by_halves() -> None:
     for minute in range(10):
         disk.clock.now = NOW + minute * 60
         disk.take(told(disk.clock.now, *((good if minute < 5 else less_right)() for _ in range(100))))
-        found = comparison(disk.figures)
+        found = comparison(disk.figures.kept())
         if minute < 2:
             assert (found.models, found.worse) == (0, [])
     assert (found.before, found.minutes, found.models) == (5, 5, 1)

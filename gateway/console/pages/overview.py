@@ -57,9 +57,9 @@ def page(health: Health, asking: Asking, prefix: str) -> Page:
         return charted(spec, "in the last 5 minutes, or since the start")
 
     async def hour(_: View) -> Context:
-        counts = await asyncio.to_thread(figures.by_minute)
         now = int(time.time())
         minutes = range(now // 60 - 59, now // 60 + 1)
+        counts = await asyncio.to_thread(figures.kept().by_index, minutes[0])
         # Of the present minute so much is over.
         shares = [1.0] * (len(minutes) - 1) + [max(now % 60, BUNDLE_SECS) / 60]
         lines = {
