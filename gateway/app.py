@@ -124,7 +124,7 @@ class Gateway:
             models.page(settings, asking),
             training.page(asking, prefix),
             logs.page(asking, prefix, settings.monitoring.log_duration_unit),
-            request.page(asking),
+            request.page(asking, prefix),
             letters_page.page(self._dead_letters),
             quality.page(asking, prefix),
             system.page(settings, status, asking),

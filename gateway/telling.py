@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -11,12 +12,14 @@ import orjson
 Fields = Mapping[str, Any]
 State = Literal["", "good", "warn", "bad", "soft"]
 Said = tuple[Any, State]
-_NOT_SHOWN = {"@timestamp", "timestamp", "received_at", "type", "tenant", "event_id", "@version"}
+_DAY = re.compile(r"-\d{4}\.\d\d\.\d\d$")
+_NOT_SHOWN = {"@timestamp", "timestamp", "received_at", "type", "tenant", "event_id", "request_id", "@version"}
 _CONFIDENCES: Mapping[str, State] = {"high": "good", "medium": "warn", "low": "bad"}
 _LATENCIES: Mapping[str, State] = {"fast": "good", "slow": "warn", "very_slow": "bad"}
-_SEVERITIES: Mapping[str, State] = {
+SEVERITIES: Mapping[str, State] = {
     "debug": "soft", "warn": "warn", "warning": "warn", "error": "bad", "critical": "bad", "fatal": "bad",
 }  # fmt: skip
+_WORST_FIRST: Sequence[State] = ("bad", "warn", "good")
 _MAX_TEXT = 2000  # more of one value nobody reads
 
 
@@ -35,8 +38,20 @@ class Told(NamedTuple):
     parts: list[Part]
 
 
-def tell(base: str, fields: Fields) -> Told:
-    """Tell of a document of the index ``base``, without prefix and day."""
+def worst(parts: Sequence[Part]) -> State:
+    """Return what to make of all of it."""
+    states = {part.state for part in parts}
+    return next((state for state in _WORST_FIRST if state in states), "")
+
+
+def severity(level: Any) -> State:
+    """Return what to make of a log line of this level, or of an alert."""
+    return SEVERITIES.get(_text(level).lower(), "")
+
+
+def tell(hit: Mapping[str, Any], prefix: str) -> Told:
+    """Tell of ``{"_index", "_source"}``; ``prefix`` is that of all indices."""
+    base, fields = _DAY.sub("", hit["_index"]).removeprefix(prefix), hit["_source"]
     kind, who, what = _KINDS.get(base, (base, _first("model_name", "service", "name", "id"), _others))
     if base == "ml-training" and "mlflow_event" in fields:
         kind, who, what = _MLFLOW
@@ -96,11 +111,11 @@ def _quality(fields: Fields) -> list[Said]:
 
 
 def _log(fields: Fields) -> list[Said]:
-    level = _text(fields.get("level"))
+    level, state = fields.get("level"), severity(fields.get("level"))
     took = _number(fields.get("duration"))
     return [
-        (level, _SEVERITIES.get(level.lower(), "")),
-        (fields.get("message"), _SEVERITIES.get(level.lower(), "")),
+        (level, state),
+        (fields.get("message"), state),
         (fields.get("error") if isinstance(fields.get("error"), str) else None, "bad"),
         (None if took is None else f"duration {_short_number(took)}", ""),
         *_soft(fields, "endpoint", "logger", "request_id"),
@@ -108,7 +123,7 @@ def _log(fields: Fields) -> list[Said]:
 
 
 def _label(fields: Fields) -> list[Said]:
-    return [(f"is {_text(fields.get('true_label'))}", ""), *_soft(fields, "request_id", "labelled_at")]
+    return [(f"the truth is {_text(fields.get('true_label'))}", ""), *_soft(fields, "request_id", "labelled_at")]
 
 
 def _operation(fields: Fields) -> list[Said]:
@@ -139,11 +154,10 @@ def _lineage(fields: Fields) -> list[Said]:
 
 
 def _alert(fields: Fields) -> list[Said]:
-    severity = _text(fields.get("severity"))
     value, bound = fields.get("value"), fields.get("threshold")
     measured = None if value is None else f"{_text(fields.get('metric'))} {_text(value)}".strip()
     return [
-        (severity, _SEVERITIES.get(severity.lower(), "")),
+        (fields.get("severity"), severity(fields.get("severity"))),
         (fields.get("status"), "good" if fields.get("status") == "resolved" else "bad"),
         (measured if bound is None or measured is None else f"{measured} against {_text(bound)}", ""),
         (fields.get("message"), ""),
@@ -152,7 +166,8 @@ def _alert(fields: Fields) -> list[Said]:
 
 
 def _others(fields: Fields) -> list[Said]:
-    return [(_pairs({name: value for name, value in fields.items() if name not in _NOT_SHOWN}), "")]
+    found = {name: value for name, value in fields.items() if name not in _NOT_SHOWN}
+    return [(_pairs(found), ""), *_soft(fields, "request_id")]
 
 
 def _first(*names: str) -> Callable[[Fields], str]:

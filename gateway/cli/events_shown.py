@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 from rich.text import Text
@@ -11,7 +10,6 @@ from rich.text import Text
 from gateway.cli.ask import plain
 from gateway.telling import tell
 
-_DAY = re.compile(r"-\d{4}\.\d\d\.\d\d$")
 _STATES = {"": "", "good": "green", "warn": "yellow", "bad": "red", "soft": "dim"}
 _KINDS = {
     "prediction": "cyan", "training": "magenta", "mlflow": "magenta", "quality": "yellow", "log": "blue",
@@ -24,7 +22,7 @@ _NARROW = 70
 def line(hit: dict[str, Any], prefix: str, width: int | None) -> Text:
     """Return the line of ``{"_index", "_id", "_source"}``, no longer than ``width`` cells; None: whole."""
     fields = hit["_source"]
-    kind, who, parts = tell(_DAY.sub("", hit["_index"]).removeprefix(prefix), fields)
+    kind, who, parts = tell(hit, prefix)
     cells = math.inf if width is None else width
     is_wide = cells >= _WIDE
     shown = Text(end="")

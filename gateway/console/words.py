@@ -7,6 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from gateway.telling import severity
+
 ABSENT = "–"
 MOST_CHARACTERS = 10_000
 
@@ -80,12 +82,6 @@ def iso(secs: float) -> str:
 def clock(text: Any) -> str:
     """Write an ISO time short, until the page shows it in the reader's own zone: 2026-11-21 12:30:01."""
     return str(text)[:19].replace("T", " ")
-
-
-def severity(level: Any) -> str:
-    """Return the state of a log line of this level: bad, warn, or nothing."""
-    name = str(level).upper()
-    return "bad" if name in ("ERROR", "CRITICAL", "FATAL") else "warn" if name in ("WARNING", "WARN") else ""
 
 
 def document(fields: Any) -> str:

@@ -253,7 +253,7 @@ STAMPS = {"@timestamp": "2026-11-21T10:00:03.25Z", "received_at": "2026-11-21T10
             "quality d ✗ c of x score 0.5",
         ),
         ("ml-pipeline", {"service": "s", "level": "warn", "message": "a\nb"}, r"log s warn a\nb"),
-        ("ml-labels", {"request_id": "r", "true_label": "x"}, "label r is x"),
+        ("ml-labels", {"request_id": "r", "true_label": "x"}, "label r the truth is x"),
         ("ml-operations", {"operation": "o", "status": "progress", "progress": 0.4}, "operation o progress 40%"),
         ("ml-audit", {"actor": "a", "action": "deploy", "resource": "m", "outcome": "ok"}, "audit a deploy m ok"),
         ("ml-lineage", {"name": "n", "node_type": "model", "inputs": ["a", "b"]}, "lineage n model from a, b"),

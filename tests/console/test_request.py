@@ -11,6 +11,7 @@ from gateway.console.view import view
 from tests.console.stores import asking
 
 pytestmark = pytest.mark.anyio
+_INDICES = {"model_inference": "ml-metrics-2026.11.21", "label": "ml-labels-2026.11.21"}
 ODD = "a/b \"c\" 'd' ü<script>&?#%2F..\\"
 
 
@@ -48,11 +49,11 @@ def story(wanted: str = ODD) -> dict[str, list[dict[str, Any]]]:
 async def test_a_story(tmp_path: Path) -> None:
     """Log line, prediction, operation and label stand in order, with the time between, told in words."""
     async with asking(tmp_path, story()) as ask:
-        found = await request.page(ask).panels["story"](view([("id", ODD)], ["id"]))
+        found = await request.page(ask, "").panels["story"](view([("id", ODD)], ["id"]))
     steps = found["steps"]
     assert found["total"] == len(steps) == 6
     assert [step["kind"] for step in steps] == [
-        "log line", "log line", "prediction", "operation", "sensors", "label",
+        "log", "log", "prediction", "operation", "ml-sensors", "label",
     ]  # fmt: skip
     hour = 3_600_000.0
     assert [step["since_ms"] for step in steps] == [
@@ -60,15 +61,15 @@ async def test_a_story(tmp_path: Path) -> None:
         pytest.approx(22 * hour + 250),
     ]  # fmt: skip
     assert found["secs"] == pytest.approx(34 * 3600 + 1.25)
-    assert [step["text"] for step in steps] == [
-        "ERROR api: early",
-        "INFO api: <b>called</b>",
-        "fraud 1.2, said 1, confidence 0.93 (high), took 25 ms (fast)",
-        "retrain, progress, 40 % done",
-        "temperature 21.5",
-        "the truth is 0: the model was wrong, it said 1",
+    assert [" · ".join(part.text for part in step["parts"]) for step in steps] == [
+        "api · ERROR · early",
+        "api · INFO · <b>called</b>",
+        "fraud 1.2 · 1 · 0.93 high · 25 ms fast",
+        "retrain · progress · 40%",
+        "temperature=21.5",
+        "the truth is 0 · the model was wrong, it said 1",
     ]
-    assert [step["state"] for step in steps] == ["bad", "", "", "", "", "warn"]
+    assert [step["state"] for step in steps] == ["bad", "", "good", "", "", "bad"]
 
 
 @pytest.mark.parametrize(
@@ -84,17 +85,17 @@ def test_a_label_judges_as_the_gateway_does(said: object, truth: object, right: 
         {"type": "label", "true_label": truth},  # of which of the two is not known
     ]
     hits = [
-        {"_index": "i", "_id": str(n), "_source": {"@timestamp": f"2026-11-21T10:00:0{n}Z", **each}}
+        {"_index": _INDICES[each["type"]], "_id": str(n), "_source": {"@timestamp": f"2026-11-21T10:00:0{n}Z", **each}}
         for n, each in enumerate(events)
     ]
     random.Random(1).shuffle(hits)
-    steps = request.told(hits)
-    assert [step["state"] for step in steps[2:]] == ["good" if right else "warn", ""]
+    steps = request.told(hits, "")
+    assert [step["state"] for step in steps[2:]] == ["good" if right else "bad", ""]
 
 
 async def test_no_story(tmp_path: Path) -> None:
     """An id that nothing has, and none at all, tell so."""
     async with asking(tmp_path, story()) as ask:
-        panel = request.page(ask).panels["story"]
+        panel = request.page(ask, "").panels["story"]
         assert (await panel(view([("id", "a/b")], ["id"])))["steps"] == []
         assert (await panel(view([], ["id"])))["steps"] == []

@@ -17,10 +17,10 @@ from gateway.console.asking import Asking
 from gateway.console.layout import Context, Page
 from gateway.console.stretches import Stretches, second
 from gateway.console.view import View
-from gateway.console.words import severity
 from gateway.store.aggregation import Aggregation, Question
 from gateway.store.query import Hits, Query
 from gateway.summary.gathering import UNIT_MS
+from gateway.telling import SEVERITIES, severity
 
 INDEX = "ml-pipeline-*"
 FIELDS = {"level": "level", "service": "service", "endpoint": "endpoint"}
@@ -57,7 +57,7 @@ def page(asking: Asking, prefix: str, duration_unit: str = "s") -> Page:
         },
         scripts=("logs.js",),
         styles=("logs.css",),
-        facts={"tail": lambda view: tail(prefix + INDEX, view)},
+        facts={"tail": lambda view: tail(prefix + INDEX, view), "severities": dict(SEVERITIES)},
     )
 
 

@@ -146,8 +146,7 @@ def _rates(lines: Mapping[str, Sequence[float]], begin: int, secs: int) -> Conte
 
 def _row(hit: dict[str, Any], prefix: str) -> Context:
     source = hit["_source"]
-    base = hit["_index"].rpartition("-")[0]
-    kind, who, parts = tell(base.removeprefix(prefix), source)
+    kind, who, parts = tell(hit, prefix)
     return {
         "id": hit["_id"],
         "time": source.get("@timestamp", ""),

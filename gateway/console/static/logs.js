@@ -9,7 +9,8 @@ const tailPause = document.getElementById("tail-pause");
 const tailState = document.getElementById("tail-state");
 let following = null, paused = false, waiting = [], came = 0, passed = 0, trouble = "";
 
-const severity = (level) => (/^(error|critical|fatal)$/i.test(level) ? "bad" : /^warn(ing)?$/i.test(level) ? "warn" : "");
+const severities = new Map(Object.entries(JSON.parse(tail.dataset.severities)));
+const severity = (level) => severities.get(String(level).toLowerCase()) || "";
 
 function part(name, className, text) {
   const made = document.createElement(name);
