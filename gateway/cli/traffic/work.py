@@ -7,21 +7,13 @@ from typing import Any
 from gateway.cli.traffic.models import MODELS, OUTAGE_ERRORS
 from gateway.cli.traffic.predictions import Predictions
 from gateway.cli.traffic.scenario import Effects
+from gateway.mlflow import RUN, STEPS
 
-_STEPS = (
-    "data_loading",
-    "data_cleaning",
-    "data_preparation",
-    "scaling",
-    "model_training",
-    "model_evaluation",
-    "model_saving",
-)
-_RUN = (
-    "mlflow_run_start",
-    *(f"{step}_{end}" for step in _STEPS for end in ("start", "success")),
-    "mlflow_run_success",
-    "mlflow_run_end",
+_EVENTS = (
+    f"{RUN}_start",
+    *(f"{step}_{end}" for step in STEPS for end in ("start", "success")),
+    f"{RUN}_success",
+    f"{RUN}_end",
 )
 _EPOCHS = 20
 _CHECKS = ("completeness", "uniqueness", "value_range", "distribution", "freshness")
@@ -76,13 +68,13 @@ class Work:
         del event["type"]
         if self._pipeline_step == 0:
             self._pipeline_run, self._run_began = self._identifier("run"), event["timestamp"]
-        name = _RUN[self._pipeline_step]
-        self._pipeline_step = (self._pipeline_step + 1) % len(_RUN)
+        name = _EVENTS[self._pipeline_step]
+        self._pipeline_step = (self._pipeline_step + 1) % len(_EVENTS)
         details: dict[str, Any] = {"run_id": self._pipeline_run}
         if name.endswith("_start"):
             self._step_began = event["timestamp"]
         if name.endswith("_success"):
-            since = self._run_began if name == "mlflow_run_success" else self._step_began
+            since = self._run_began if name == f"{RUN}_success" else self._step_began
             began, now = map(datetime.fromisoformat, (since, event["timestamp"]))
             details["duration_ms"] = round((now - began).total_seconds() * 1000)
             if draw() < 2 * effects.error_share:

@@ -13,9 +13,9 @@ import orjson
 from gateway.console.asking import Asking
 from gateway.console.layout import Context, Maker, Page
 from gateway.console.pages.training import lanes, metrics, reading
-from gateway.console.pages.training.events import RUN
 from gateway.console.pages.training.runs import Run, Step
 from gateway.console.view import View
+from gateway.mlflow import RUN, STEPS
 
 FILTERS = ("run", "model", "event", "metric")
 MOST_CHOICES = 300
@@ -142,5 +142,5 @@ def _durations(runs: Iterable[Run]) -> list[Duration]:
         for step in (*run.steps, *([run.whole] if run.whole else [])):
             if step.outcome in ("success", "error", "end"):
                 found.setdefault(step.name, Duration(step.name)).add(step)
-    order = {name: place for place, name in enumerate(lanes.STEPS)} | {RUN: len(lanes.STEPS) + 1}
-    return sorted(found.values(), key=lambda each: (order.get(each.name, len(lanes.STEPS)), each.name))
+    order = {name: place for place, name in enumerate(STEPS)} | {RUN: len(STEPS) + 1}
+    return sorted(found.values(), key=lambda each: (order.get(each.name, len(STEPS)), each.name))

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-RUN = "mlflow_run"
-"""The step that is the whole run."""
+from gateway.mlflow import RUN
+
 OUTCOMES = ("start", "success", "error", "end")
 FAILED = frozenset(("failed", "failure", "error", "killed", "aborted", "cancelled", "canceled", "crashed"))
 FINISHED = frozenset(("finished", "completed", "complete", "succeeded", "success", "done", "ended"))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from gateway.console.pages.training.events import Event
 from gateway.console.pages.training.runs import Run, Step
 from gateway.console.words import milliseconds
+from gateway.mlflow import STEPS
 
 MOST_LANES = 40
 WIDTH = 1000.0
@@ -14,15 +16,6 @@ WIDTH = 1000.0
 _LEAST = 4.0
 _LONGER = 1.5
 """A run that goes on is cut off at so many times the longest that ended, so that it does not squeeze the others."""
-STEPS = (
-    "data_loading",
-    "data_cleaning",
-    "data_preparation",
-    "scaling",
-    "model_training",
-    "model_evaluation",
-    "model_saving",
-)
 OUTCOMES = {"success": "done", "error": "failed", "end": "ended", "running": "running", "lost": "no end told"}
 
 
@@ -81,7 +74,7 @@ def by_run(runs: Sequence[Run], now: float) -> Timeline:
         failed = dict.fromkeys(step.name for step in run.steps if step.outcome == "error")
         note = f"failed in {', '.join(failed)}" if failed and run.state == "failed" else ""
         lane = Lane(run.key, note, run.state, run)
-        lane.bars = [_bar(run, step, now, secs) for step in run.steps] + _marks(run, secs)
+        lane.bars = [_bar(run, step, now, secs) for step in run.steps] + [_mark(run, word, secs) for word in run.words]
         lanes.append(lane)
     return Timeline(lanes, secs, _steps(shown), len(told) - len(shown))
 
@@ -97,9 +90,7 @@ def by_step(run: Run, now: float) -> Timeline:
         lane.state, lane.note = state, lane.bars[-1].text.removeprefix(f"{step.name} ")
     for word in run.words:
         lane = lanes.setdefault(word.category, Lane(word.category, "", "finished", run))
-        lane.bars.append(
-            Bar(_x(word.at - run.told_since, secs), _LEAST, len(STEPS), "word", _at(word.category, run, word.at))
-        )
+        lane.bars.append(_mark(run, word, secs))
         lane.note = lane.bars[-1].text.removeprefix(f"{word.category} ")
     return Timeline(list(lanes.values()), secs, [])
 
@@ -124,15 +115,9 @@ def _bar(run: Run, step: Step, now: float, secs: float) -> Bar:
     return Bar(x, width, _color(step.name), step.outcome, text)
 
 
-def _marks(run: Run, secs: float) -> list[Bar]:
-    return [
-        Bar(_x(word.at - run.told_since, secs), _LEAST, len(STEPS), "word", _at(word.category, run, word.at))
-        for word in run.words
-    ]
-
-
-def _at(word: str, run: Run, at: float) -> str:
-    return f"{word} at {milliseconds((at - run.told_since) * 1e3)}"
+def _mark(run: Run, word: Event, secs: float) -> Bar:
+    since = word.at - run.told_since
+    return Bar(_x(since, secs), _LEAST, len(STEPS), "word", f"{word.category} at {milliseconds(since * 1e3)}")
 
 
 def _color(step: str) -> int:

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from gateway.console.pages.training.events import FAILED, FINISHED, RUN, Event, Hit, Report
+from gateway.console.pages.training.events import FAILED, FINISHED, Event, Hit, Report
 from gateway.console.words import iso
+from gateway.mlflow import RUN
 
 
 @dataclass
