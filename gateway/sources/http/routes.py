@@ -67,21 +67,15 @@ class Ingestion:
             }
         }
 
-        @router.post("/v1/events", openapi_extra=body)
-        async def events() -> Response:
-            """Take events; the answer names each one that was refused."""
+        async def answered_before() -> Response:
             raise NotImplementedError
 
-        @router.post("/v1/labels", openapi_extra=body)
-        async def labels() -> Response:
-            """Take labels: the truth about earlier predictions."""
-            raise NotImplementedError
-
-        @router.post(LOGSTASH, openapi_extra=body)
-        async def logstash() -> Response:
-            """Take events as Logstash's http input does: 200 also when some are refused."""
-            raise NotImplementedError
-
+        for path, name, text in (
+            ("/v1/events", "events", "Take events; the answer names each one that was refused."),
+            ("/v1/labels", "labels", "Take labels: the truth about earlier predictions."),
+            (LOGSTASH, "logstash", "Take events as Logstash's http input does: 200 also when some are refused."),
+        ):
+            router.post(path, name=name, description=text, openapi_extra=body)(answered_before)
         return router
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
