@@ -14,12 +14,9 @@ from fastapi_offline import FastAPIOffline
 
 import gateway
 from gateway.access import Access, Keys
-from gateway.console import aggregate, dead_letters, export, health, operations, schemas, search, tail, verify
-from gateway.console.asking import Asking
-from gateway.console.layout import Layout
+from gateway.console import aggregate, dead_letters, export, operations, routes, schemas, search, tail, verify
+from gateway.console.health import Health
 from gateway.console.live import Live
-from gateway.console.pages import dead_letters as letters_page
-from gateway.console.pages import logs, models, overview, quality, request, system, training
 from gateway.data_dir import lock_data_dir
 from gateway.errors import GatewayError
 from gateway.kinds import make_registry
@@ -113,25 +110,10 @@ class Gateway:
         application.include_router(schemas.router(self.registry, settings.events.index_prefix))
         application.include_router(verify.router(self._verification.arrived, self._verification.remove))
         application.include_router(dead_letters.router(self._dead_letters))
-        status = self.overview.status
-        condition = health.Health(status, self.figures)
-        self._live = Live(condition.now)
+        health = Health(self.overview.status, self.figures)
+        self._live = Live(health.now)
         application.include_router(self._live.router())
-        asking = Asking(lambda: self._store)
-        prefix = settings.events.index_prefix
-        pages = (
-            overview.page(condition, asking, prefix),
-            models.page(settings, asking),
-            training.page(asking, prefix),
-            logs.page(asking, prefix, settings.monitoring.log_duration_unit),
-            request.page(asking, prefix),
-            letters_page.page(self._dead_letters),
-            quality.page(asking, prefix),
-            system.page(settings, status, asking),
-        )
-        application.include_router(models.router(settings, asking))
-        application.include_router(Layout().router(pages))
-        application.include_router(request.router())
+        application.include_router(routes.pages(settings, lambda: self._store, health, self._dead_letters))
         local = is_loopback(settings.http.host)
         self._application = Access(ingestion.before(application), settings.http.api_keys, loopback=local)
         if receivers:

@@ -1,0 +1,35 @@
+"""All pages, and what each is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import APIRouter
+
+from gateway.console.asking import Asking
+from gateway.console.dead_letters import Letters
+from gateway.console.health import Health
+from gateway.console.layout import Layout
+from gateway.console.pages import dead_letters, logs, models, overview, quality, request, system, training
+from gateway.settings import Settings
+from gateway.store.store import Store
+
+
+def pages(settings: Settings, store: Callable[[], Store | None], health: Health, letters: Letters) -> APIRouter:
+    """Return their routes, in the order of the navigation; ``store`` gives None while it is being opened."""
+    asking, prefix = Asking(store), settings.events.index_prefix
+    routes = APIRouter()
+    routes.include_router(models.router(settings, asking))
+    shown = (
+        overview.page(health, asking, prefix),
+        models.page(settings, asking),
+        training.page(asking, prefix),
+        logs.page(asking, prefix, settings.monitoring.log_duration_unit),
+        request.page(asking, prefix),
+        dead_letters.page(letters),
+        quality.page(asking, prefix),
+        system.page(settings, health.status, asking),
+    )
+    routes.include_router(Layout().router(shown))
+    routes.include_router(request.router())
+    return routes
