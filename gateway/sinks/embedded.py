@@ -19,10 +19,11 @@ from gateway.errors import GatewayError
 from gateway.monitoring.figures import Figures
 from gateway.settings import Store as StoreSettings
 from gateway.sinks.counting import behind, counted
+from gateway.sinks.reading import Reading
 from gateway.sinks.skipping import Skipping
 from gateway.spool.books import Cursor
 from gateway.spool.folder import Folder
-from gateway.spool.reader import Item, Reader
+from gateway.spool.reader import Item
 from gateway.spool.record import Documents
 from gateway.spool.shelf import NoRoom
 from gateway.spool.state import State
@@ -70,7 +71,7 @@ class EmbeddedSink:
         self._cursor = Cursor()
         self._skipped = Cursor()  # up to here, whatever the store says
         self._skipping = Skipping(self.name, spool, self._skip, required=settings.required)
-        self._reader: Reader | None = None
+        self._reading: Reading | None = None
         self._work: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
         self._pending = False  # read from the spool, and not in the store yet
@@ -105,7 +106,8 @@ class EmbeddedSink:
             self._cursor = await self._unstored()
         else:
             self._state = "ok"
-        self._reader = await asyncio.to_thread(self._spool.reader, self.name, self._cursor)
+        reader = await asyncio.to_thread(self._spool.reader, self.name, self._cursor)
+        self._reading = Reading(self._spool, reader, lambda: self._cursor)
 
     async def _stored(self) -> Cursor:
         """Return how far the store has come."""
@@ -168,10 +170,10 @@ class EmbeddedSink:
         if self._first:
             await self._store.close()
 
-    def _place(self) -> Reader:
-        if self._reader is None:
+    def _place(self) -> Reading:
+        if self._reading is None:
             raise RuntimeError("start first")
-        return self._reader
+        return self._reading
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -206,14 +208,8 @@ class EmbeddedSink:
     async def _batch(self, max_bytes: int) -> bool:
         """Take the next records; return whether more were there already."""
         self._pending = True
-        if self._place().position < self._skipped.position:
-            self._go_on()
-        reader, end = self._place(), self._spool.end
-        began = reader.position
-        items = await asyncio.to_thread(reader.read, end, max_bytes)
-        if began < self._skipped.position:  # meanwhile: its segment may be gone, and this be from one behind the place
-            self._go_on()
-            return True
+        end = self._spool.end
+        items = await self._place().read(max_bytes)
         if not items:
             # Behind the last good record lie bytes that cannot be read, counted once one follows.
             self._pending = False
@@ -237,7 +233,7 @@ class EmbeddedSink:
         self._cursor = cursor.skipped_to(self._skipped)
         self._pending = False
         self._spool.release(self.name, self._cursor.position)
-        return reader.position < end
+        return self._place().position < end
 
     async def _commit_rest(
         self, cursor: Cursor, items: list[Item], groups: list[Documents], error: DocumentError
@@ -259,11 +255,7 @@ class EmbeddedSink:
         """Open the store again and go back to what it has: a failed commit may have succeeded."""
         await self._store.open()
         self._cursor = await self._stored()
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """Read from the cursor on. The place in the spool is kept since `start`."""
-        self._reader = Reader(self._spool.folder, self._cursor.position, self._cursor.accepted, self._cursor.sequence)
+        self._place().go_back()
 
     async def _skip(self, place: Cursor) -> int:
         """Give up what lies before a place; a batch that is being written counts when it is."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import deque
 from collections.abc import Awaitable, Callable
+
+import structlog
 
 from gateway.monitoring.figures import Figures, Told
 from gateway.sinks.elasticsearch.bulk import Taken
@@ -15,6 +18,10 @@ from gateway.spool.folder import Folder
 from gateway.spool.state import State
 from gateway.spool.tables import Blobs
 from gateway.telemetry import Telemetry
+
+log = structlog.get_logger(__name__)
+COMMIT_SECS = 0.2  # one sync of the cursor for all that was settled meanwhile
+STATE_RETRY_SECS = 1.0
 
 
 class Progress:
@@ -38,6 +45,8 @@ class Progress:
         self._figures = figures
         self._on_the_way: deque[Taken] = deque()
         self._writing = asyncio.Lock()
+        self.trouble: str | None = None
+        """Why the cursor cannot be written."""
         self.cursor = cursor
 
     def __len__(self) -> int:
@@ -48,6 +57,22 @@ class Progress:
         """Put a record on its way, behind those that are."""
         self._on_the_way.append(taken)
         self._room.counting += taken.counting
+
+    async def run(self, settled: asyncio.Event) -> None:
+        """Move the cursor whenever ``settled`` is set, until cancelled."""
+        while True:
+            await settled.wait()
+            settled.clear()
+            try:
+                await self.commit()
+            except sqlite3.Error as error:
+                self.trouble = f"The cursor cannot be written into state.sqlite3 ({error}), trying again."
+                log.error(self.trouble, sink=self._name)
+                settled.set()
+                await asyncio.sleep(STATE_RETRY_SECS)
+            else:
+                self.trouble = None
+            await asyncio.sleep(COMMIT_SECS)
 
     async def commit(self) -> None:
         """Move the cursor over the records at the front that are settled; raise sqlite3.Error."""

@@ -20,15 +20,16 @@ from gateway.settings import Elasticsearch
 from gateway.sinks.elasticsearch.bulk import Batcher, Bulk, Taken
 from gateway.sinks.elasticsearch.client import connect
 from gateway.sinks.elasticsearch.parking import Parking
-from gateway.sinks.elasticsearch.progress import Progress
+from gateway.sinks.elasticsearch.progress import STATE_RETRY_SECS, Progress
 from gateway.sinks.elasticsearch.retention import Retention
 from gateway.sinks.elasticsearch.room import Room
 from gateway.sinks.elasticsearch.sender import Sender
 from gateway.sinks.elasticsearch.trial import Trial
+from gateway.sinks.reading import Reading
 from gateway.sinks.skipping import Skipping
 from gateway.spool.books import Cursor
 from gateway.spool.folder import Folder
-from gateway.spool.reader import Item, Reader
+from gateway.spool.reader import Item
 from gateway.spool.segment import Position
 from gateway.spool.shelf import NO_ROOM
 from gateway.spool.state import State
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 READ_BYTES = 4 * 1024 * 1024
-COMMIT_SECS = 0.2  # one sync of the cursor for all that was settled meanwhile
-STATE_RETRY_SECS = 1.0
 MAX_ON_THE_WAY = 100_000  # records behind one that waits; their documents are not in memory
 MAX_HELD_BYTES = 32 * 1024 * 1024  # of documents that wait behind such a record to be put aside on disk
 PAUSE_SECS = 0.05
@@ -79,7 +78,7 @@ class ElasticsearchSink:
         self._finished = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._failure: str | None = None
-        self._disk: dict[str, str] = {}  # what does not work here, reading or writing, and why
+        self._unreadable: str | None = None  # why the spool cannot be read
         self.client: AsyncElasticsearch = connect(settings) if beside is None else beside.client
         self._room: Room = Room(self.name, state, telemetry) if beside is None else beside._room
         if beside is None:
@@ -104,7 +103,7 @@ class ElasticsearchSink:
         self._doubted = Position() if replaced else spool.end
         self._progress = Progress(self.name, spool, state, self._room, telemetry, cursor, figures)
         self._parking = Parking(self.name, settings, state, self._sender, self._progress.count_parked, spool.name)
-        self._reader = spool.reader(self.name, known)
+        self._reading = Reading(spool, spool.reader(self.name, known), lambda: self.cursor)
         self._trial = Trial(self.client, settings, prefix, registry)
         self._skipping = Skipping(self.name, spool, self._skip, required=settings.required)
 
@@ -121,7 +120,7 @@ class ElasticsearchSink:
         parts = (
             self._feed(),
             self._parking.run(),
-            self._commit_loop(),
+            self._progress.run(self._settled),
             self._skipping.run(),
             *([self._sender.look_after()] if self._beside is None else []),
         )
@@ -170,10 +169,11 @@ class ElasticsearchSink:
         sender = self._sender
         parked = self.cursor.parked
         stopped = self._room.lacking or self._failure
-        state = "stopped" if stopped else "retrying" if self._disk or sender.retrying or parked else "ok"
+        disk = self._unreadable or self._progress.trouble
+        state = "stopped" if stopped else "retrying" if disk or sender.retrying or parked else "ok"
         troubles = (
             self._failure,
-            *self._disk.values(),
+            disk,
             NO_ROOM if self._room.lacking else None,
             sender.last_error if state == "retrying" else None,
             sender.lifecycle_error,
@@ -216,26 +216,15 @@ class ElasticsearchSink:
 
     async def _read(self) -> list[Item]:
         while True:
-            began = self._reader.position
-            if began < self.cursor.position:
-                began = self._go_on()
             try:
-                items = await asyncio.to_thread(self._reader.read, self._spool.end, READ_BYTES)
+                items = await self._reading.read(READ_BYTES)
             except OSError as error:
-                self._disk["read"] = f"The spool cannot be read ({error}), trying again."
-                log.error(self._disk["read"], sink=self.name)
+                self._unreadable = f"The spool cannot be read ({error}), trying again."
+                log.error(self._unreadable, sink=self.name)
                 await asyncio.sleep(STATE_RETRY_SECS)
-                continue
-            self._disk.pop("read", None)
-            if began >= self.cursor.position:
+            else:
+                self._unreadable = None
                 return items
-            self._go_on()  # skipped meanwhile: what was read may lie behind the place
-
-    def _go_on(self) -> Position:
-        """Read from the cursor on: what is before it was skipped, and may be gone."""
-        cursor = self.cursor
-        self._reader = Reader(self._spool.folder, cursor.position, cursor.accepted, cursor.sequence)
-        return cursor.position
 
     async def _keep_bounded(self) -> None:
         """Wait while too much waits behind a record that is not settled."""
@@ -292,7 +281,7 @@ class ElasticsearchSink:
     async def _wait(self, secs: float | None) -> None:
         """Wait for more events, for the drain, or for the time to pass."""
         waits = [
-            asyncio.create_task(self._spool.wait_beyond(self._reader.position)),
+            asyncio.create_task(self._spool.wait_beyond(self._reading.position)),
             asyncio.create_task(self._draining.wait()),
         ]
         try:
@@ -300,18 +289,3 @@ class ElasticsearchSink:
         finally:
             for task in waits:
                 task.cancel()
-
-    async def _commit_loop(self) -> None:
-        while True:
-            await self._settled.wait()
-            self._settled.clear()
-            try:
-                await self._progress.commit()
-            except sqlite3.Error as error:
-                self._disk["write"] = f"The cursor cannot be written into state.sqlite3 ({error}), trying again."
-                log.error(self._disk["write"], sink=self.name)
-                self._settled.set()
-                await asyncio.sleep(STATE_RETRY_SECS)
-            else:
-                self._disk.pop("write", None)
-            await asyncio.sleep(COMMIT_SECS)
