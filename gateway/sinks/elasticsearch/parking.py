@@ -101,7 +101,7 @@ class Parking:
         self.indices = await self._state.run(lambda: self._state.parked_indices(self._name, self._folder))
         self._known = {index: self._known.get(index) or Index() for index in self.indices}
         for name, index in self._known.items():
-            while time.monotonic() >= index.due and not self._sender.holds_off:
+            while time.monotonic() >= index.due and not self._sender.patience.holds_off:
                 if await self._try(name, index):
                     index.backoff.reset()
                 else:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from gateway.settings import Elasticsearch
 from gateway.sinks.elasticsearch.backoff import Backoff
@@ -16,6 +15,7 @@ from gateway.sinks.elasticsearch.bulk import Bulk, Document, Taken, id_in, of_do
 from gateway.sinks.elasticsearch.client import Answer, RequestFailed
 from gateway.sinks.elasticsearch.client import bulk as send_bulk
 from gateway.sinks.elasticsearch.doubt import Doubt
+from gateway.sinks.elasticsearch.patience import Patience
 from gateway.sinks.elasticsearch.room import Room
 from gateway.sinks.elasticsearch.upkeep import CHECK_SECS, Upkeep
 from gateway.sinks.elasticsearch.verdicts import SAID_LATE, Ruling, Verdict, dead_letter, rewritten
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from elasticsearch import AsyncElasticsearch
 
 SMALLEST_BULK_BYTES = 64 * 1024
-T = TypeVar("T")
 
 
 @dataclass(eq=False, slots=True)
@@ -44,10 +43,7 @@ class Sending:
 
 
 class Sender:
-    """One Elasticsearch, as far as requests go.
-
-    While it is in trouble one request at a time tries whether it is over; the others wait.
-    """
+    """One Elasticsearch, as far as documents go."""
 
     def __init__(
         self,
@@ -68,10 +64,7 @@ class Sender:
         self._telemetry = telemetry
         self.when_settled = [record_settled]  # of each folder's part of the sink
         self.doubt = Doubt(client)
-        self._backoff = Backoff()
-        self._turn = asyncio.Lock()
-        self._trouble_since: float | None = None
-        self._not_before = 0.0  # until then the server asked to be left alone
+        self.patience = Patience(name, telemetry, self._failed)
         # Bulks of which documents, or all of them, are sent again and again.
         self._repeating: set[Sending] = set()
         # Indices for which a bulk waits: their documents are put aside unasked, until a parked one is taken.
@@ -81,16 +74,6 @@ class Sender:
         self.max_bytes = settings.max_batch_bytes  # less when the server turned out to take less
 
     @property
-    def in_trouble(self) -> bool:
-        """Whether whole requests fail."""
-        return self._trouble_since is not None
-
-    @property
-    def holds_off(self) -> bool:
-        """Whether nothing should be asked that can wait."""
-        return self.in_trouble or time.monotonic() < self._not_before
-
-    @property
     def lifecycle_error(self) -> str | None:
         """Why Elasticsearch will not delete old indices, where it is asked to."""
         return self._upkeep.lifecycle_error
@@ -98,7 +81,7 @@ class Sender:
     @property
     def retrying(self) -> bool:
         """Whether something is sent again and again."""
-        return self.in_trouble or bool(self._repeating)
+        return self.patience.in_trouble or bool(self._repeating)
 
     async def send(self, bulk: Bulk, folder: str) -> None:
         """Return when every document has its verdict, noted in the record it is of."""
@@ -144,7 +127,7 @@ class Sender:
             sending.backoff.reset()
             return []
         self._telemetry.retried(self._name, again.count)
-        await self._wait(sending.backoff, answer.retry_after)
+        await self.patience.wait(sending.backoff, answer.retry_after)
         return [again]
 
     async def attempt(self, body: bytes, count: int, indices: set[str]) -> Answer:
@@ -166,8 +149,8 @@ class Sender:
         Where the gateway does not manage them nothing is asked: a key may lack the right to anything but writing.
         """
         while self._settings.manage_templates:
-            if not self.holds_off:  # else a bulk looks
-                await self._insist(self._upkeep.ensure)
+            if not self.patience.holds_off:  # else a bulk looks
+                await self.patience.ask(self._upkeep.ensure)
             await asyncio.sleep(CHECK_SECS)
 
     def troubled(self, index: str, ruling: Ruling) -> str:
@@ -186,23 +169,7 @@ class Sender:
             sending.tries += 1
             return await self.attempt(body, bulk.count, indices)
 
-        return await self._insist(send_it)
-
-    async def _insist(self, request: Callable[[], Awaitable[T]]) -> T:
-        """Ask until there is an orderly answer; raise `RequestFailed` when the body is to blame."""
-        while True:
-            async with self._turn if self.in_trouble else nullcontext():
-                while (left := self._not_before - time.monotonic()) > 0:
-                    await asyncio.sleep(left)
-                try:
-                    answer = await request()
-                except RequestFailed as error:
-                    if error.blames_body:
-                        raise
-                    await self._pause(error)
-                    continue
-                self._works()
-                return answer
+        return await self.patience.ask(send_it)
 
     async def _smaller(self, part: Bulk, error: RequestFailed, sending: Sending) -> list[Bulk]:
         """Return what to send instead of a body that was refused as a whole."""
@@ -214,7 +181,7 @@ class Sender:
             await self._settle(part.documents()[0], Ruling(Verdict.REFUSED, "content_too_long", str(error)), sending)
             return []
         if error.status == 429 and not large:  # there is no memory for anything
-            await self._pause(error)
+            await self.patience.pause(error)
             return [part]
         if part.count == 1 and self.last_success > sending.began:
             # Others are taken, so it is this one; but why is not known, and it may yet change.
@@ -224,7 +191,7 @@ class Sender:
         self.last_error = str(error)
         self._telemetry.sink_failed(self._name, error.reason, str(error), first=sending not in self._repeating)
         self._repeating.add(sending)
-        await self._wait(sending.backoff, error.retry_after)
+        await self.patience.wait(sending.backoff, error.retry_after)
         return part.halves()
 
     async def _rule(self, bulk: Bulk, items: list[dict[str, Any]], sending: Sending) -> Bulk:
@@ -282,28 +249,6 @@ class Sender:
             for tell in self.when_settled:
                 tell()
 
-    async def _pause(self, error: RequestFailed) -> None:
-        first = self._trouble_since is None
-        if first:
-            self._trouble_since = time.monotonic()
+    def _failed(self, error: RequestFailed) -> None:
         self._upkeep.recheck()
         self.last_error = str(error)
-        self._telemetry.sink_failed(self._name, error.reason, str(error), first=first)
-        await self._wait(self._backoff, error.retry_after)
-
-    async def _wait(self, backoff: Backoff, retry_after: float) -> None:
-        """Wait before the next try; what the server asks for holds for everybody."""
-        secs, now = backoff.next(retry_after), time.monotonic()
-        self._not_before = max(self._not_before, now + retry_after)
-        try:
-            await asyncio.sleep(secs)
-        except asyncio.CancelledError:
-            if backoff is self._backoff:  # a bulk that is given up: whoever is next waits instead
-                self._not_before = max(self._not_before, now + secs)
-            raise
-
-    def _works(self) -> None:
-        if self._trouble_since is not None:
-            self._telemetry.sink_recovered(self._name, time.monotonic() - self._trouble_since)
-            self._trouble_since = None
-            self._backoff.reset()

@@ -280,7 +280,7 @@ async def test_a_dead_server_leaves_them_parked(odd: OddServer, tmp_path: Path) 
         await until(lambda: rig.status["parked"] == 5)
         odd.always = status(503)
         await rig.append(docs(5, index=OPEN))
-        await until(lambda: rig.sink._sender.in_trouble)
+        await until(lambda: rig.sink._sender.patience.in_trouble)
         seen = len(odd.bulks)
         await asyncio.sleep(1)
         assert not [each for each in odd.bulks[seen:] if SHUT.encode() in each.body]  # one probes, that is enough
