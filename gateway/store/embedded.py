@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 from gateway.settings import Store as StoreSettings
 from gateway.spool.books import Cursor
 from gateway.spool.record import Documents
-from gateway.store import catalog, parquet, refusals, tables
+from gateway.store import catalog, engine, parquet, refusals, tables
 from gateway.store.aggregation import Aggregation, Question
 from gateway.store.buckets import aggregate
 from gateway.store.pages import page
@@ -36,12 +36,6 @@ from schemas import BUILT_IN, Registry
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-# A checkpoint writes a table's last group again: with DuckDB's own 122,880 rows and 16 MiB commits cost 11 CPU-s a
-# million events, with these 4.
-ROW_GROUP_ROWS = 61_440
-CHECKPOINT_BYTES = 64 << 20
-TEMP_BYTES = "1GiB"
-HEADERS_BYTES = 3 * 4096  # what the engine writes first
 # Matters by the day: not worth a row in every transaction.
 _WRITTEN_SECS = 3600.0
 _ADVICE = (
@@ -152,9 +146,7 @@ class EmbeddedStore:
         root = self._root
         if root is None:
             raise StoreOpening("The embedded store is not open: ask again in a moment.")
-        db = root.cursor()
-        _begin_session(db)
-        return db.execute("BEGIN")
+        return engine.session(root).execute("BEGIN")
 
     @property
     def _connection(self) -> DuckDBPyConnection:
@@ -163,29 +155,10 @@ class EmbeddedStore:
         return self._writer
 
     def _open(self) -> None:
-        import duckdb
-
         self._close()
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._remove_unfinished()
-        root = duckdb.connect(
-            ":memory:",
-            config={
-                "threads": self._settings.threads,
-                "memory_limit": self._settings.memory_limit,
-                "temp_directory": str(self._path.with_suffix(".tmp")),
-                # By itself the engine takes nine tenths of what the disk has left, and senders get 429.
-                "max_temp_directory_size": TEMP_BYTES,
-                "checkpoint_threshold": f"{CHECKPOINT_BYTES}B",
-                "preserve_insertion_order": False,
-                "autoinstall_known_extensions": False,
-            },
-        )
+        root = engine.attach(self._path, self._settings)
         try:
-            place = tables.literal(str(self._path))
-            root.execute(f"ATTACH {place} AS store (ROW_GROUP_SIZE {ROW_GROUP_ROWS})")
-            self._writer = root.cursor()
-            _begin_session(self._writer)
+            self._writer = engine.session(root)
             catalog.prepare(self._writer, self._path)
             self._written = dict(self._writer.execute("FROM gateway.indices").fetchall())
             self._prepared = set()
@@ -195,22 +168,12 @@ class EmbeddedStore:
             raise
         self._root = root
 
-    def _remove_unfinished(self) -> None:
-        """Delete a file that a full disk or a crash kept from being made: nothing was in it, and none can open it."""
-        there = self._path.is_file() and not self._path.with_name(f"{self._path.name}.wal").exists()
-        if there and self._path.stat().st_size < HEADERS_BYTES:
-            self._path.unlink()
-
     def _close(self) -> None:
-        import duckdb
-
         root, writer, self._root, self._writer = self._root, self._writer, None, None
         if writer is not None:
             writer.close()
         if root is not None:
-            with suppress(duckdb.Error):  # of a broken engine
-                root.execute("DETACH store")  # what still reads would keep the file open
-            root.close()
+            engine.detach(root)
 
     def _commit(
         self,
@@ -226,7 +189,7 @@ class EmbeddedStore:
         change: catalog.Change | None = None
         now = self._clock()
         stale = [name for name in found if now - self._written.get(name, 0.0) > _WRITTEN_SECS]
-        with _transaction(self._connection) as db:
+        with engine.transaction(self._connection) as db:
             for name, rows in found.items():
                 if name not in self._prepared:
                     tables.prepare(db, self._registry, name)
@@ -251,7 +214,7 @@ class EmbeddedStore:
     def _drop_before(self, day: date) -> list[str]:
         since = datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() - _WRITTEN_SECS
         dropped = [name for name, at in self._written.items() if at < since and (_day_of(name) or day) < day]
-        with _transaction(self._connection) as db:
+        with engine.transaction(self._connection) as db:
             for name in dropped:
                 catalog.drop(db, name)
         self._forget_indices(dropped)
@@ -260,7 +223,7 @@ class EmbeddedStore:
     def _remove(self, index: str, ids: Collection[str]) -> int:
         if index not in self._written:
             return 0
-        with _transaction(self._connection) as db:
+        with engine.transaction(self._connection) as db:
             removed, left = tables.delete(db, index, ids)
             if not left:
                 catalog.drop(db, index)
@@ -272,25 +235,6 @@ class EmbeddedStore:
         for name in names:
             del self._written[name]
         self._prepared.difference_update(names)
-
-
-def _begin_session(db: DuckDBPyConnection) -> None:
-    db.execute("USE store")
-    db.execute("SET TimeZone = 'UTC'")
-
-
-@contextmanager
-def _transaction(db: DuckDBPyConnection) -> Iterator[DuckDBPyConnection]:
-    import duckdb
-
-    db.execute("BEGIN")
-    try:
-        yield db
-    except BaseException:
-        with suppress(duckdb.Error):  # a broken engine has nothing to take back
-            db.execute("ROLLBACK")
-        raise
-    db.execute("COMMIT")
 
 
 def _day_of(index: str) -> date | None:
