@@ -1,6 +1,7 @@
 """One browser for the tests of a module, and windows of it."""
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -11,6 +12,13 @@ from tests.browser.view import DESKTOP, PHONE, Size, View
 from tests.gateway_process import Gateway, GatewayFactory
 
 Views = Callable[..., View]
+
+
+def send(running: Gateway, *events: Mapping[str, object]) -> None:
+    """Send events and return when they can be found."""
+    lines = b"\n".join(json.dumps(event).encode() for event in events)
+    assert running.http.post("/v1/events", content=lines).json()["rejected"] == 0
+    running.wait_until(lambda now: now["books"]["sinks"]["embedded"]["waiting"] == 0)
 
 
 @pytest.fixture(scope="module")

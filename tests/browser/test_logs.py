@@ -1,24 +1,16 @@
 """Log lines and a request's story in a real browser."""
 
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Views
+from tests.browser.conftest import Views, send
 from tests.browser.view import Size
 from tests.gateway_process import Gateway
 
 ODD = 'a/b "c" ü<b id=injected>&?#%2F\\'
 MARKUP = "<b id=injected>bold</b>"
-
-
-def send(running: Gateway, *events: Mapping[str, object]) -> None:
-    """Send events and return when they can be found."""
-    lines = b"\n".join(json.dumps(event).encode() for event in events)
-    assert running.http.post("/v1/events", content=lines).json()["rejected"] == 0
-    running.wait_until(lambda now: now["books"]["sinks"]["embedded"]["waiting"] == 0)
 
 
 def test_from_a_line_to_its_request(running: Gateway, view: Views, size: Size) -> None:

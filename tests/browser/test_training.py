@@ -1,20 +1,13 @@
 """The pages Training and Data quality in a real browser."""
 
-import json
 import time
 from typing import Any
 
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Views
+from tests.browser.conftest import Views, send
 from tests.browser.view import Size
 from tests.gateway_process import Gateway
-
-
-def send(running: Gateway, events: list[dict[str, Any]]) -> None:
-    """Send events and wait until they can be found."""
-    running.http.post("/v1/events", content=b"\n".join(json.dumps(each).encode() for each in events))
-    running.wait_until(lambda now: now["books"]["sinks"]["embedded"]["indexed"] == len(events))
 
 
 def runs() -> list[dict[str, Any]]:
@@ -40,7 +33,7 @@ def runs() -> list[dict[str, Any]]:
 
 def test_from_all_runs_to_what_went_wrong_in_one(running: Gateway, view: Views, size: Size) -> None:
     """A lane leads to its run, step by step; an error opens to the whole event; the metric stays in the address."""
-    send(running, runs())
+    send(running, *runs())
     seen = view(running.url, size)
     seen.open("/training")
     page = seen.page
@@ -79,7 +72,7 @@ def test_from_scores_to_a_column(running: Gateway, view: Views, size: Size) -> N
             [("payments", "amount", 0.9), ("payments", "country", 0.25), ("customers", "age", 1.0)]
         )
     ]  # fmt: skip
-    send(running, checks)
+    send(running, *checks)
     seen = view(running.url, size)
     seen.open("/quality")
     page = seen.page
