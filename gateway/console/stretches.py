@@ -36,6 +36,16 @@ class Stretches:
         found = {second(each["key"]): each[metric] for each in buckets}
         return [None if (value := found.get(each)) is None else round(value * scale, 6) for each in self.begins]
 
+    def settled(self, values: Sequence[float | None]) -> list[float | None]:
+        """Return values without the last one, unless half of its stretch is over or it is the only one.
+
+        What is told of few documents jumps, and would look as if something had just happened.
+        """
+        *before, last = values
+        if self.begins[-1] + self._step / 2 > self._view.until and any(value is not None for value in before):
+            last = None
+        return [*before, last]
+
     def rates(self, counts: Mapping[int, int], per_secs: float) -> list[float | None]:
         """Return how many there are in ``per_secs`` of each stretch, of which the view may see but a part."""
         rates: list[float | None] = []

@@ -5,10 +5,12 @@ import html
 import io
 import json
 import re
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import httpx
 import pytest
@@ -17,6 +19,7 @@ from fastapi import FastAPI
 from gateway.console.asking import Asking
 from gateway.console.layout import Layout
 from gateway.console.pages import models
+from gateway.console.pages.models.page import SHOWN_ROWS
 from gateway.settings import Settings
 from gateway.store.embedded import EmbeddedStore
 from tests.pipeline.blocks import new_digest, store
@@ -78,7 +81,11 @@ async def test_the_first_one_can_be_pasted(client: httpx.AsyncClient, embedded: 
     assert line is not None
     await put(embedded, json.loads(html.unescape(line[1])))
     text = await shown(client, "figures", "?range=15m")  # answers are kept for some seconds
-    assert re.findall("<dd>(.+?)</dd>", text) == ["1", "4 /h", "0.0 %", "1", *["25 ms"] * 4]
+    assert re.findall("<dd>(.+?)</dd>", text) == ["1", ANY, "0.0 %", "1", *["25 ms"] * 4]
+    (rate,) = re.findall("<dd>(.+) /h</dd>", text)
+    secs = time.time() - NOW.timestamp() + 300
+    assert 3600 / (secs + 4) - 0.1 < float(rate) < 3600 / (secs - 4) + 0.1
+    assert "on average since the first one, 5 min" in text
 
 
 async def test_what_is_not_told(client: httpx.AsyncClient, embedded: EmbeddedStore) -> None:
@@ -131,6 +138,18 @@ async def test_a_name_narrows_the_page(client: httpx.AsyncClient, embedded: Embe
     assert "of 1 model" in await shown(client, "figures", links[1].removeprefix("/models"))
     matrix = await shown(client, "matrix", "?range=6h")
     assert [html.unescape(each) for each in re.findall('href="(/models[^"]*)"', matrix)] == links
+
+
+async def test_how_many_rows_there_are(client: httpx.AsyncClient, embedded: EmbeddedStore) -> None:
+    """The table says how many rows it has, and when it does not show them all of how many."""
+    await put(embedded, {"model_name": "rare", "model_version": "1"}, {"model_name": "rare", "model_version": "2"})
+    assert "2 rows, the most predictions first" in " ".join((await shown(client, "table")).split())
+    await put(embedded, *({"model_name": f"m{n}"} for n in range(SHOWN_ROWS) for _ in range(2)))
+    text = " ".join((await shown(client, "table", "?range=6h")).split())
+    told = "200 of 202 rows are shown, those with the most predictions; 2 predictions are in the others."
+    assert told in text
+    assert text.count("<tr>") == 1 + 200
+    assert ">rare<" not in text
 
 
 async def test_the_file_for_spreadsheets(client: httpx.AsyncClient, embedded: EmbeddedStore) -> None:

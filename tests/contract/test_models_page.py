@@ -184,7 +184,10 @@ async def test_figures(subject_of: Subject, events: list[Event]) -> None:
         assert count > 5
         figures = await shown.panel("figures")
         assert figures["count"] == count
-        assert figures["rate"] == shown.near(count / (UNTIL - SINCE) * UNITS[figures["unit"]])
+        first = min(map(_secs, shown.events))
+        secs = UNTIL - (SINCE if first < SINCE + 60 else first)
+        assert figures["rate"] == pytest.approx(count / secs * UNITS[figures["unit"]], rel=0.02)
+        assert figures["is_whole"] == (first < SINCE + 60)
         latencies = has(shown.events, "inference_time_ms")
         assert figures["average"] == shown.near(mean(latencies))
         for name, value in figures["percentiles"].items():
@@ -230,6 +233,43 @@ async def test_figures(subject_of: Subject, events: list[Event]) -> None:
         }
         for kind, _, examples, _ in failures["rows"]:
             assert [message for message, _ in examples] == [MESSAGES[kind]] * bool(examples)
+
+
+@pytest.mark.parametrize("days", [1 / 24, 1, 30])
+async def test_the_rate_is_that_since_the_first(subject_of: Subject, days: float) -> None:
+    """A gateway that has had events for three minutes shows their rate in these, however long a time one looks at."""
+    sent = [{"timestamp": NOON - 180 + secs, "model_name": "new"} for secs in range(0, 180, 2)]
+    events = [{"timestamp": NOON - 40 * 86_400, "model_name": "old"}, *sent]
+    for each in store(*events, digest=new_digest(), now=NOON):
+        await subject_of.add(each.index, {each.id: each.document})
+    shown = Shown(subject_of, [])
+    shown.view = View(NOON - days * 86_400, NOON, None, shown.view.filters)
+    figures = await shown.panel("figures")
+    assert (figures["count"], figures["is_whole"]) == (90, False)
+    assert figures["secs"] == pytest.approx(180, rel=0.03)
+    assert figures["rate"] / UNITS[figures["unit"]] == pytest.approx(0.5, rel=0.03)
+
+
+async def test_a_stretch_that_has_just_begun_is_no_collapse(subject_of: Subject) -> None:
+    """The accuracy of a minute is drawn once half of it is over, or at once where there is nothing else to draw."""
+    labels = {"prediction_class": "a", "true_label": "a"}
+    events = [{"timestamp": NOON - 120 + secs, "model_name": "m", **labels} for secs in range(130)]
+    for each in store(*events, digest=new_digest(), now=NOON + 30):
+        await subject_of.add(each.index, {each.id: each.document})
+
+    async def accuracy(since: float, until: float) -> list[Any]:
+        shown = Shown(subject_of, [])
+        shown.view = View(since, until, None, shown.view.filters)
+        assert shown.view.step_secs == 60
+        for each in (chart := (await shown.panel("correctness"))["chart"])["series"]:
+            assert [value is None for value in each["values"]] == [
+                value is None for value in chart["series"][0]["values"]
+            ]
+        return list(chart["series"][0]["values"][-3:])
+
+    assert await accuracy(NOON - 3600, NOON + 10) == [1, 1, None]
+    assert await accuracy(NOON - 3600, NOON + 30) == [1, 1, 1]
+    assert await accuracy(NOON - 3590, NOON - 110) == [None, None, 1]
 
 
 async def test_over_time(subject_of: Subject, events: list[Event]) -> None:
@@ -281,7 +321,7 @@ async def test_over_time(subject_of: Subject, events: list[Event]) -> None:
 
 def _in_order(series: list[dict[str, Any]]) -> list[dict[str, Any]]:
     named = {each["name"]: each for each in series}
-    return [named["at least"], named["accuracy"], named["at most"]]
+    return [named["95 % interval, lower end"], named["accuracy"], named["upper end"]]
 
 
 async def test_matrix_share_and_table(subject_of: Subject, events: list[Event]) -> None:

@@ -25,6 +25,8 @@ MESSAGES = 5
 SHOWN_ROWS = 200
 BARS = 20
 """Of the histogram of confidences."""
+LEAST_SECS = 1.0
+"""Of a rate: the first prediction may have come just now."""
 PERCENTILES = ("P50", "P95", "P99")
 
 
@@ -50,16 +52,18 @@ class _Panels:
 
     async def figures(self, view: View) -> Context:
         ask = self._ask
-        all_of_it, errors, models, choices = await asyncio.gather(
-            ask.together(view), ask.count(view, FAILED), ask.by(view, "model_name"), ask.choices(view)
+        all_of_it, errors, models, choices, first = await asyncio.gather(
+            ask.together(view), ask.count(view, FAILED), ask.by(view, "model_name"), ask.choices(view), ask.first(view)
         )
-        count, secs = all_of_it["count"], view.until - view.since
+        # Before the first one there may have been nobody to send any: that is no time without predictions.
+        count, secs = all_of_it["count"], max(view.until - first, LEAST_SECS)
         per_secs, unit = pace(count, secs)
         return {
             "count": count,
             "rate": count / secs * per_secs,
             "unit": unit,
             "secs": secs,
+            "is_whole": first == view.since,
             "average": all_of_it[f"avg:{LATENCY}"],
             "percentiles": {name: all_of_it[f"{name.lower()}:{LATENCY}"] for name in PERCENTILES},
             "timed": all_of_it[f"count:{LATENCY}"],
@@ -70,8 +74,9 @@ class _Panels:
         }
 
     async def table(self, view: View) -> Context:
-        rows, left_out = await table.rows(self._ask, view, SHOWN_ROWS)
-        return {"rows": rows, "left_out": left_out}
+        rows, left_out = await table.rows(self._ask, view)
+        rest = sum(row.count for row in rows[SHOWN_ROWS:])
+        return {"rows": rows[:SHOWN_ROWS], "all": len(rows), "left_out": rest + left_out, "more": left_out > 0}
 
     async def latency(self, view: View) -> Context:
         buckets, stretches = await self._ask.over_time(view), Stretches(view)
@@ -186,11 +191,13 @@ class _Panels:
         buckets, stretches = await self._ask.over_time(view), Stretches(view)
         ends = [right.interval(each[f"avg:{ACCURACY}"], each[f"count:{ACCURACY}"]) or (None, None) for each in buckets]
         buckets = [{**each, "low": low, "high": high} for each, (low, high) in zip(buckets, ends, strict=True)]
-        low, high = stretches.values(buckets, "low"), stretches.values(buckets, "high")
+        share, low, high = (
+            stretches.settled(stretches.values(buckets, metric)) for metric in (f"avg:{ACCURACY}", "low", "high")
+        )
         series: list[dict[str, Any]] = [
-            {"name": "accuracy", "values": stretches.values(buckets, f"avg:{ACCURACY}")},
-            {"name": "at least", "values": low, "color": "soft"},
-            {"name": "at most", "values": high, "color": "soft"},
+            {"name": "accuracy", "values": share},
+            {"name": "95 % interval, lower end", "values": low, "color": "soft"},
+            {"name": "upper end", "values": high, "color": "soft"},
         ]
         return _charted(buckets, stretches.chart("line", series, "%", min=_floor(low), max=1))
 

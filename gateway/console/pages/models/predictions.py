@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from gateway.console.asking import Asking
+from gateway.console.stretches import second
 from gateway.console.view import View
 from gateway.store.aggregation import MAX_KEYS, Aggregation, Question
 from gateway.store.query import Query
@@ -59,6 +60,23 @@ class Predictions:
         """Return count and averages of each stretch of time that has any."""
         metrics = (*_LATENCIES, *_QUALITY, *_LOAD)
         return (await self._ask(Question(self.query(view), interval=view.interval, metrics=metrics))).buckets
+
+    async def first(self, view: View) -> float:
+        """Return when the first of them happened, in seconds since 1970, some hundredths of the time since then early.
+
+        That is the beginning of the view where it has some in its first stretches, or none at all.
+        """
+        begin, within = view.since, view
+        while True:
+            found = await self._ask(Question(self.query(within), interval=within.interval))
+            if not found.buckets:
+                return view.since
+            begin = max(begin, second(found.buckets[0]["key"]))
+            if begin <= view.since + view.step_secs:
+                return view.since
+            if within.step_secs <= max(1, (view.until - begin) / 50):
+                return begin
+            within = replace(view, since=begin, until=begin + within.step_secs)
 
     async def over_time_by_model(self, view: View) -> Aggregation:
         """Return the counts of the largest models in each stretch of time."""

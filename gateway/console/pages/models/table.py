@@ -17,7 +17,6 @@ from gateway.console.pages.models.predictions import ACCURACY, CONFIDENCE, FAILE
 from gateway.console.view import View, view
 from gateway.errors import GatewayError
 from gateway.settings import Settings
-from gateway.store.aggregation import MAX_KEYS
 from gateway.store.query import QueryError
 
 _KEYS = ("model_name", "model_version", "environment")
@@ -47,13 +46,13 @@ class Row:
     errors: int
 
 
-async def rows(ask: Predictions, looked_at: View, limit: int) -> tuple[list[Row], int]:
-    """Return those with the most predictions, and how many predictions are in none of them.
+async def rows(ask: Predictions, looked_at: View) -> tuple[list[Row], int]:
+    """Return those rows, at most 1,000, with the most predictions, and how many predictions are in none of them.
 
     Raises `QueryError` and `StoreUnavailable`.
     """
     found, failed = await asyncio.gather(
-        ask.by(looked_at, *_KEYS, metrics=_METRICS, limit=limit), ask.by(looked_at, *_KEYS, where=(FAILED,))
+        ask.by(looked_at, *_KEYS, metrics=_METRICS), ask.by(looked_at, *_KEYS, where=(FAILED,))
     )
     errors = {tuple(each["key"]): each["count"] for each in failed.buckets}
     made = []
@@ -76,7 +75,7 @@ def router(settings: Settings, asking: Asking) -> APIRouter:
     async def download(request: Request) -> Response:
         try:
             looked_at = view(request.query_params.multi_items(), tuple(FIELDS))
-            made, _ = await while_there(request, rows(ask, looked_at, MAX_KEYS))
+            made, _ = await while_there(request, rows(ask, looked_at))
         except QueryError as error:
             return Response(str(error), 400, media_type="text/plain")
         except GatewayError as error:
