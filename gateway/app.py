@@ -113,7 +113,8 @@ class Gateway:
         health = Health(self.overview.status, self.figures)
         self._live = Live(health.now)
         application.include_router(self._live.router())
-        application.include_router(routes.pages(settings, lambda: self._store, health, self._dead_letters))
+        kinds = [kind.index for kind in self.registry.told.values()]
+        application.include_router(routes.pages(settings, lambda: self._store, health, self._dead_letters, kinds))
         local = is_loopback(settings.http.host)
         self._application = Access(ingestion.before(application), settings.http.api_keys, loopback=local)
         if receivers:

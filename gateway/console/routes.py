@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fastapi import APIRouter
 
@@ -10,13 +10,17 @@ from gateway.console.asking import Asking
 from gateway.console.dead_letters import Letters
 from gateway.console.health import Health
 from gateway.console.layout import Layout
-from gateway.console.pages import dead_letters, logs, models, overview, quality, request, system, training
+from gateway.console.pages import dead_letters, events, logs, models, overview, quality, request, system, training
 from gateway.settings import Settings
 from gateway.store.store import Store
 
 
-def pages(settings: Settings, store: Callable[[], Store | None], health: Health, letters: Letters) -> APIRouter:
-    """Return their routes, in the order of the navigation; ``store`` gives None while it is being opened."""
+def pages(
+    settings: Settings, store: Callable[[], Store | None], health: Health, letters: Letters, kinds: Sequence[str]
+) -> APIRouter:
+    """Return their routes, in the order of the navigation; ``store`` gives None while it is being opened;
+    ``kinds`` are the indices without prefix and day.
+    """
     asking, prefix = Asking(store), settings.events.index_prefix
     routes = APIRouter()
     routes.include_router(models.router(settings, asking))
@@ -25,6 +29,7 @@ def pages(settings: Settings, store: Callable[[], Store | None], health: Health,
         models.page(settings, asking),
         training.page(asking, prefix),
         logs.page(asking, prefix, settings.monitoring.log_duration_unit),
+        events.page(asking, prefix, kinds),
         request.page(asking, prefix),
         dead_letters.page(letters),
         quality.page(asking, prefix),

@@ -27,6 +27,7 @@ PAGES = {
     "models": "/models",
     "training": "/training",
     "logs": "/logs",
+    "events": "/events",
     "dead-letters": "/dead-letters",
     "quality": "/quality",
 }

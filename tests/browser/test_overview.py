@@ -35,6 +35,28 @@ def test_the_first_question_is_answered_and_goes_on(running: Gateway, view: View
     expect(seen.page).to_have_url(f"{running.url}/dead-letters")
 
 
+def test_every_kind_leads_to_its_events(running: Gateway, view: Views, size: Size) -> None:
+    """What has no page of its own is listed, with all its fields at a click."""
+    running.http.post(
+        "/v1/events", content=b'{"type":"audit","actor":"alice","action":"key.create"}\n{"model_name":"m"}'
+    )
+    running.wait_until(lambda now: now["books"]["sinks"]["embedded"]["indexed"] == 2)
+    seen = view(running.url, size)
+    seen.open()
+    seen.page.get_by_role("link", name="ml-audit").click()
+    seen.filled()
+    expect(seen.page).to_have_url(f"{running.url}/events?kind=ml-audit")
+    rows = seen.page.locator("tbody tr")
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text("alice")
+    rows.locator("summary").click()
+    expect(rows.locator("pre")).to_contain_text('"action": "key.create"')
+    assert seen.overflow() is None
+    seen.page.get_by_role("combobox", name="Kind").select_option("")
+    seen.filled()
+    expect(rows).to_have_count(2)
+
+
 def test_a_box_on_the_way_opens(running: Gateway, view: Views, size: Size) -> None:
     """Each step of the way of an event tells more when it is clicked, and stays open while the page is fresh."""
     running.http.post("/v1/events", content=b'{"model_name":"m"}\nbroken')

@@ -6,14 +6,14 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from urllib.parse import urlencode
 
 from gateway.console.asking import Asking
 from gateway.console.health import HEARD_MINUTES, Health, Judged, Status, stored, troubles, waiting
 from gateway.console.layout import Context, NotYet, Page
+from gateway.console.pages import events
 from gateway.console.view import View
 from gateway.store.query import Query
-from gateway.telling import tell
 
 LATEST = 12
 MOST_FOUND = 4
@@ -73,7 +73,7 @@ def page(health: Health, asking: Asking, prefix: str) -> Page:
         counts = sorted(figures.indices().items(), key=lambda each: -each[1])
         return {
             "kinds": [
-                {"name": name, "count": count, "rate": now.get(name, 0.0), "path": _PATHS.get(name)}
+                {"name": name, "count": count, "rate": now.get(name, 0.0), "path": _PATHS.get(name) or _events(name)}
                 for name, count in counts
             ]
         }
@@ -84,10 +84,15 @@ def page(health: Health, asking: Asking, prefix: str) -> Page:
 
     async def latest(_: View) -> Context:
         hits = await asking.search(Query(limit=LATEST))
-        return {"rows": [_row(hit, prefix) for hit in hits.hits], "line": LINE}
+        return {"rows": [events.row(hit, prefix) for hit in hits.hits], "line": LINE}
 
     panels = {"answers": answers, "rates": rates, "hour": hour, "kinds": kinds, "flow": flow, "latest": latest}
     return Page("overview", "/", "Overview", panels=panels, has_range=False, styles=("overview.css",))
+
+
+def _events(kind: str) -> str:
+    """Return the address of the events of a kind that has no page of its own."""
+    return f"{events.PATH}?{urlencode({'kind': kind})}"
 
 
 def _worse(judged: Judged) -> Context:
@@ -142,16 +147,3 @@ def _rates(lines: Mapping[str, Sequence[float]], begin: int, secs: int) -> Conte
     points = max(map(len, lines.values()), default=0)
     labels = [(begin + at * secs) * 1000 for at in range(points)]
     return {"type": "stack", "time": True, "labels": labels, "series": series, "unit": "/s"}
-
-
-def _row(hit: dict[str, Any], prefix: str) -> Context:
-    source = hit["_source"]
-    kind, who, parts = tell(hit, prefix)
-    return {
-        "id": hit["_id"],
-        "time": source.get("@timestamp", ""),
-        "kind": kind,
-        "who": who,
-        "parts": parts,
-        "document": source,
-    }

@@ -10,6 +10,7 @@ from typing import Any
 from gateway.console import words
 from gateway.console.asking import Asking
 from gateway.console.layout import Context, Page
+from gateway.console.pages import events
 from gateway.console.pages.models import accuracy as right
 from gateway.console.pages.models import table
 from gateway.console.pages.models.predictions import ACCURACY, CONFIDENCE, FAILED, FIELDS, LATENCY, Predictions
@@ -236,7 +237,7 @@ class _Panels:
                 told.setdefault(str(each["error_message"]), each["@timestamp"])
         kinds = [str(each["key"]) for each in types.buckets]
         rows = [
-            (kind, each["count"], [*examples[kind].items()], self._ask.events(view, FAILED, ("error_type", kind)))
+            (kind, each["count"], [*examples[kind].items()], _events(view, error="true", error_type=kind))
             for kind, each in zip(kinds, types.buckets, strict=True)
         ]
         return {"count": count, "total": types.total, "rows": rows}
@@ -262,6 +263,11 @@ def _charted(buckets: list[dict[str, Any]], chart: Chart) -> Context:
     """Return the chart, None for one without any value, and how many predictions there are."""
     told = bool(buckets) and any(value is not None for each in chart["series"] for value in each["values"])
     return {"count": sum(each["count"] for each in buckets), "chart": chart if told else None}
+
+
+def _events(view: View, **chosen: str) -> str:
+    """Return the address of the page that lists the predictions of what is looked at."""
+    return view.address(events.PATH, kind="ml-metrics", **chosen)
 
 
 def _short(name: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlencode
 
 from gateway.console.asking import Asking
 from gateway.console.stretches import second
@@ -39,13 +38,6 @@ class Predictions:
         """Return which predictions: those of the view, of which also each field of ``more`` has its value."""
         query = view.query(self.index, FIELDS)
         return replace(query, where=(*query.where, *more))
-
-    def events(self, view: View, *more: tuple[str, str]) -> str:
-        """Return the address of the events themselves."""
-        query = self.query(view, *more)
-        where = [("where", f"{field}:{value}") for field, value in query.where]
-        chosen = [("index", query.index), ("from", query.since), ("to", query.until), *where]
-        return f"/v1/search?{urlencode(chosen)}"
 
     async def together(self, view: View) -> Bucket:
         """Return count, latencies, confidence and accuracy of all of them, and how many tell each."""
