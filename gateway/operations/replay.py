@@ -28,6 +28,9 @@ from gateway.spool.record import Counts, Documents, Draft
 
 SOURCE = "replay"
 MAX_WHYS = 20
+"""So many reasons are told, those of the most events."""
+MAX_COUNTED = 1000
+"""So many are told apart, and so the most frequent among them found."""
 
 Trial = Callable[[list[tuple[str, bytes]]], Awaitable[list[str | None]]]
 """Says of each document of an index, by the sink that refused it, None or why it would be refused again.
@@ -49,8 +52,8 @@ class Report:
 
     def note(self, letter: Held, why: str, reason: str, path: str, rule: str, message: str) -> None:
         """Count a letter that does not pass."""
-        key = (why, message) if why == "unknown" else (why, reason, path, rule)
-        if key not in self.whys and len(self.whys) >= MAX_WHYS:
+        key = (why, message) if why == "unknown" else (why, reason, path, rule, message)
+        if key not in self.whys and len(self.whys) >= MAX_COUNTED:
             self.omitted += letter.events
             return
         new = {"count": 0, "why": why, "reason": reason, "path": path, "rule": rule, "message": message}
@@ -65,8 +68,9 @@ class Report:
         figures = {"would_pass": self.passed, "unknown": self.unknown} if self.dry_run else {"replayed": self.passed}
         stay = self.events - self.passed - (self.unknown if self.dry_run else 0)
         whys = sorted(self.whys.values(), key=lambda each: -each["count"])
-        omitted = {"why_omitted": self.omitted} if self.omitted else {}
-        return {"dry_run": self.dry_run, "events": self.events, **figures, "stay": stay, "why": whys, **omitted}
+        omitted = self.omitted + sum(each["count"] for each in whys[MAX_WHYS:])
+        told = {"why": whys[:MAX_WHYS]} | ({"why_omitted": omitted} if omitted else {})
+        return {"dry_run": self.dry_run, "events": self.events, **figures, "stay": stay, **told}
 
 
 class Replay:

@@ -77,9 +77,9 @@ def test_from_all_models_to_one(running: Gateway, view: Views, size: Size) -> No
     failed = sum("error_message" in each for each in of_it)
     errors.get_by_role("link", name="timeout").click()
     seen.filled()
-    told = page.locator("section", has=page.get_by_role("heading", name="Events"))
-    expect(told.locator("tbody tr").filter(has_text="request timed out")).to_have_count(failed)
-    expect(told.get_by_text(f"{failed} events")).to_be_visible()
+    listed = page.locator("section", has=page.get_by_role("heading", name="Events"))
+    expect(listed.locator("tbody tr").filter(has_text="request timed out")).to_have_count(failed)
+    expect(listed.get_by_text(f"{failed} events")).to_be_visible()
     assert seen.overflow() is None
     page.go_back()
     seen.filled()

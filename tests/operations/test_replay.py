@@ -139,6 +139,25 @@ async def test_only_what_is_whole_and_passes_whole(tmp_path: Path) -> None:
         assert at.counted() == {"ml-metrics": 4, "ml-labels": 1}
 
 
+async def test_each_message_is_told(tmp_path: Path) -> None:
+    """Two reasons of the same rule and field are two; of many the most frequent are told, the rest are counted."""
+    broken = [b"{" + b" " * n + b"x" for n in range(32)]  # each at another column
+    wrong = [broken[30], broken[31], broken[31]]
+    many = broken[:30] * 2
+    async with bench(tmp_path) as at:
+        await at.keep(*(Letter(f"a{n}", letter(each)) for n, each in enumerate(wrong)))
+        why = (await at.replay(dry_run="true"))["why"]
+        assert [(each["count"], each["path"], each["rule"]) for each in why] == [
+            (2, "$", "json_invalid"),
+            (1, "$", "json_invalid"),
+        ]
+        assert len({each["message"] for each in why}) == 2
+        await at.keep(*(Letter(f"b{n}", letter(each)) for n, each in enumerate([*many, wrong[1]])))
+        report = await at.replay(dry_run="true")
+        assert [each["count"] for each in report["why"]] == [3, *[2] * 19]
+        assert report["why_omitted"] == 11 * 2 + 1
+
+
 async def test_what_a_sink_says_beforehand(tmp_path: Path) -> None:
     """Of documents that a sink refused those pass that it would take now; where it cannot say all are sent."""
     asked: list[tuple[str, bytes]] = []
