@@ -10,8 +10,8 @@ from typing import Any
 from gateway.console.view import View
 
 Chart = dict[str, Any]
-LEAST_PART = 0.1
-"""Of a stretch that the view cuts: with less of it than this, a rate would say nothing."""
+LATE_SECS = 4.0
+"""What happened so lately before the end of a view may not be stored yet."""
 
 
 class Stretches:
@@ -37,23 +37,25 @@ class Stretches:
         return [None if (value := found.get(each)) is None else round(value * scale, 6) for each in self.begins]
 
     def settled(self, values: Sequence[float | None]) -> list[float | None]:
-        """Return values without the last one, unless half of its stretch is over or it is the only one.
+        """Return values without the last one, unless half of its stretch is there or it is the only one.
 
-        What is told of few documents jumps, and would look as if something had just happened.
+        What is told of the few documents of a stretch that has just begun would look as if something had happened.
         """
+        if not values:
+            return []
         *before, last = values
-        if self.begins[-1] + self._step / 2 > self._view.until and any(value is not None for value in before):
+        there = self._view.until - LATE_SECS - self.begins[-1]
+        if self.begins[-1] + self._step > self._view.until and there < self._step / 2 and any(before):
             last = None
         return [*before, last]
 
     def rates(self, counts: Mapping[int, int], per_secs: float) -> list[float | None]:
         """Return how many there are in ``per_secs`` of each stretch, of which the view may see but a part."""
-        rates: list[float | None] = []
+        rates = []
         for begin in self.begins:
             secs = min(begin + self._step, self._view.until) - max(begin, self._view.since)
-            seen = secs >= LEAST_PART * self._step
-            rates.append(round(counts.get(begin, 0) / secs * per_secs, 6) if seen else None)
-        return rates
+            rates.append(round(counts.get(begin, 0) / secs * per_secs, 6))
+        return self.settled(rates)
 
 
 def second(key: str) -> int:

@@ -16,7 +16,8 @@ DEFAULT_RANGE = "1h"
 GRID_SECS = 2
 """What several browsers look at within this time is the same stretch, and asked of the store once."""
 MOST_POINTS = 90
-_STEPS = (1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 10_800, 21_600, 43_200, 86_400)
+_STEPS = (1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 10_800, 21_600, 43_200, 86_400, 604_800, 2_592_000,
+          31_536_000)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What holds for every page of the console: those that its navigation names, whichever they are."""
 
 import json
+from urllib.parse import parse_qs, urlsplit
 
 from tests.browser.conftest import Views
 from tests.browser.view import PHONE, Size, View
@@ -73,3 +74,27 @@ def test_pages_by_keyboard(running: Gateway, view: Views, size: Size) -> None:
         links = seen.page.locator("header a, nav a, footer a").all_inner_texts()
         assert set(links) <= set(reached), path
         assert len(reached) < 500
+
+
+def test_a_time_range_that_is_typed(running: Gateway, view: Views, size: Size) -> None:
+    """From and to are of the reader's zone, stand in the address in UTC, and keep the filters."""
+    seen = view(running.url, size, zone="Asia/Kathmandu")  # 5 h 45 min ahead, all the year
+    seen.open("/logs?q=word")
+    page = seen.page
+    page.get_by_text("From … to").click()
+    page.get_by_label("From", exact=True).fill("2026-11-20T10:00")
+    page.get_by_label("To", exact=True).fill("2026-11-21T09:30")
+    assert seen.overflow() is None
+    page.get_by_role("button", name="Show", exact=True).click()
+    seen.filled()
+    there = parse_qs(urlsplit(page.url).query)
+    assert there == {"q": ["word"], "from": ["2026-11-20T04:15:00.000Z"], "to": ["2026-11-21T03:45:00.000Z"]}
+    assert page.get_by_label("From", exact=True).input_value() == "2026-11-20T10:00"
+    assert page.get_by_label("To", exact=True).input_value() == "2026-11-21T09:30"
+    page.get_by_label("Words").fill("other")
+    page.keyboard.press("Enter")
+    seen.filled()
+    assert parse_qs(urlsplit(page.url).query) == there | {"q": ["other"]}
+    page.get_by_role("link", name="6h").click()
+    seen.filled()
+    assert parse_qs(urlsplit(page.url).query) == {"q": ["other"], "range": ["6h"]}

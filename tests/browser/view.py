@@ -73,6 +73,7 @@ class View:
         *,
         scheme: Scheme = "light",
         expected: Collection[int] = (),
+        zone: str = "UTC",
     ) -> None:
         self.address = address
         self.faults: list[str] = []
@@ -83,7 +84,7 @@ class View:
             has_touch=size == PHONE,
             color_scheme=scheme,
             locale="en-GB",
-            timezone_id="UTC",
+            timezone_id=zone,
         )
         self._context.set_default_timeout(WAIT_MS)
         self._context.on("console", self._said)

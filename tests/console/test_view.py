@@ -1,9 +1,13 @@
 """What a page looks at, as its address has it."""
 
+import re
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient
 
+from gateway.console.layout import Layout, Page
 from gateway.console.view import MOST_POINTS, RANGES, view
 from gateway.store.query import QueryError
 
@@ -22,6 +26,13 @@ def test_a_stretch_has_a_bounded_number_of_points(name: str) -> None:
     """A chart of a month is as quick as one of an hour."""
     looked_at = view([("range", name)], [])
     assert RANGES[name] / looked_at.step_secs <= MOST_POINTS
+
+
+@pytest.mark.parametrize("since", ["2026-11-01", "1970-01-01", "0001-01-01"])
+def test_so_has_one_that_was_typed(since: str) -> None:
+    """However long a time somebody asks for, it is a chart of so many points."""
+    looked_at = view([("from", since), ("to", "2026-11-21T12:00:00Z")], [])
+    assert (looked_at.until - looked_at.since) / looked_at.step_secs <= (25 if since < "1900" else 1) * MOST_POINTS
 
 
 def test_an_address_leads_to_the_same_view() -> None:
@@ -53,3 +64,27 @@ def test_what_makes_no_sense_is_told(parameters: list[tuple[str, str]], told: st
     """A mistyped address says what is wrong with it."""
     with pytest.raises(QueryError, match=told):
         view(parameters, ["model"])
+
+
+@pytest.mark.anyio
+async def test_a_time_range_can_be_typed() -> None:
+    """Its fields show what is looked at, to the minute, and keep the filters; what makes no sense is told."""
+    application = FastAPI()
+    application.include_router(
+        Layout().router([Page("quality", "/quality", "Data quality", ("dataset", "column", "check"))])
+    )
+    async with AsyncClient(transport=ASGITransport(application), base_url="http://gateway") as client:
+        asked = {"from": "2026-11-20T10:00:30Z", "to": "2026-11-20T11:30:30Z", "check": "a&b"}
+        shown = (await client.get("/quality", params=asked)).text
+        typed = dict(re.findall(r'name="(from|to)" form="stretch" value="(.*?)"', shown))
+        assert typed == {"from": "2026-11-20T10:00", "to": "2026-11-20T11:31"}
+        form = re.search(r'<form method="get" action="/quality" id="stretch">(.*?)</form>', shown, re.DOTALL)
+        assert form is not None
+        assert re.findall(r'name="(.*?)" value="(.*?)"', form[1]) == [("check", "a&amp;b")]
+        for wrong, told in (
+            ({"from": "yesterday"}, "from is &#39;yesterday&#39;, not a time: write ISO 8601 such as"),
+            ({"from": "2026-11-21T10:00", "to": "2026-11-21T09:00"}, "from must be before to."),
+        ):
+            answer = await client.get("/quality", params=wrong)
+            assert answer.status_code == 400
+            assert re.search(r'<p class="problem" role="alert">(.*?)</p>', answer.text)[1].startswith(told)  # type: ignore[index]

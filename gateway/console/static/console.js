@@ -23,6 +23,24 @@ function showTimes(root) {
   }
 }
 
+// A time range of one's own is typed in the reader's zone, and stands in the address in UTC.
+function typeStretch(form) {
+  const typed = [...form.elements].filter((each) => each.type === "datetime-local");
+  for (const each of typed) {
+    const when = new Date(each.dataset.time);
+    each.value = new Date(when - 60000 * when.getTimezoneOffset()).toISOString().slice(0, 16);
+  }
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const asked = new URLSearchParams(new FormData(form));
+    for (const each of typed) {
+      if (each.value) asked.set(each.name, new Date(each.value).toISOString());
+      else asked.delete(each.name);
+    }
+    location.assign(`${ORIGIN}${form.getAttribute("action")}?${asked}`);
+  });
+}
+
 // What has the focus keeps it when it is made anew.
 const nameOf = (each) => [each.tagName, each.getAttribute("href"), each.closest("[data-query]")?.dataset.query, each.closest("details, [id]")?.id, each.textContent].join(" ");
 const sameIn = (root, name) => [...root.querySelectorAll("a[href], button, summary, [tabindex]")].find((each) => nameOf(each) === name);
@@ -186,7 +204,9 @@ function listen() {
 function begin() {
   finish(document);
   const filters = document.getElementById("filters");
-  filters?.addEventListener("change", () => filters.requestSubmit());
+  filters?.addEventListener("change", (event) => { if (event.target.form === filters) filters.requestSubmit(); });
+  const stretch = document.getElementById("stretch");
+  if (stretch) typeStretch(stretch);
   filters?.addEventListener("submit", () => {
     for (const each of filters.elements) if (each.name && (each.value === "" || (each.name === "range" && each.value === "1h"))) each.disabled = true;
   });
