@@ -29,8 +29,10 @@ while [ ! -s "$$greeting" ] && kill -0 $$gateway 2>/dev/null; do sleep 0.2; done
 cat "$$greeting"
 if [ -s "$$greeting" ] && [ -z "$$stopped" ]; then
 	TERM=dumb $(BIN)/gateway generate --continuous & sender=$$!
+	# The sender would wait for a gateway that is gone.
+	{ while kill -0 $$gateway 2>/dev/null; do sleep 1; done; kill $$sender 2>/dev/null; } & watch=$$!
 	end_of $$sender || [ -n "$$stopped" ] || failed=1
-	kill $$gateway 2>/dev/null
+	kill $$gateway $$watch 2>/dev/null
 fi
 end_of $$gateway || failed=1
 exit $$failed

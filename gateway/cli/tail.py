@@ -152,6 +152,8 @@ def _events(client: httpx.Client, asked: dict[str, Any]) -> Iterator[list[_Event
                     )
                 if not began and sys.stdout.isatty() and sys.stderr.isatty():
                     _tell(f"following {client.base_url}, Ctrl-C ends.")
+                if is_away:
+                    _tell(f"Connected to the gateway at {client.base_url} again.")
                 began, is_away = True, False
                 for batch, seen in _batches(answer):
                     last = seen or last

@@ -1,6 +1,10 @@
 """Where the events go, and what is said when they do not get there."""
 
+import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -9,7 +13,7 @@ import pytest
 
 from gateway.cli.generate import command, connection
 from tests.cli.line_server import Server, run
-from tests.gateway_process import GatewayFactory
+from tests.gateway_process import ROOT, GatewayFactory
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 
@@ -32,14 +36,47 @@ def test_connection_lost() -> None:
         peer.recv(1000)
 
     server = Server(die)
-    result = run("--continuous", "--rate", "1000", port=server.port)
+    result = run("--continuous", "--rate", "1000", "--duration", "60", port=server.port)
     server.close()
     said_before, sentence = result.stderr.splitlines()
     assert result.exit_code == 1
-    assert said_before.startswith("Sending 1,000 events/s until Ctrl-C: open http://127.0.0.1:8080/")
+    assert said_before == "Sending 1,000 events/s for 60 s."
     assert sentence.startswith(f"127.0.0.1:{server.port} has closed the connection after ")
     assert "events sent" in sentence
     assert "`gateway serve`" in sentence
+
+
+@pytest.mark.process
+def test_over_a_restart(gateway: GatewayFactory) -> None:
+    """Until Ctrl-C it waits for a gateway that is away, says so once, and goes on at its rate without catching up."""
+    running = gateway()
+    sender = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "generate", "--continuous", "--rate", "100"],
+        cwd=ROOT, env=running.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        running.wait_until(lambda now: now["books"]["accepted"] > 50)
+        running.kill()
+        time.sleep(3)
+        running.restart()
+        before = running.status()["books"]["accepted"]
+        running.wait_until(lambda now: now["books"]["accepted"] > before + 150)
+    finally:
+        sender.send_signal(signal.SIGINT)
+        said, errors = sender.communicate(timeout=20)
+    assert sender.returncode == 0, errors
+    address = f"127.0.0.1:{running.tcp_port}"
+    sending, away, back = errors.splitlines()
+    assert sending == f"Sending 100 events/s until Ctrl-C: open {running.url}/"
+    assert re.fullmatch(f"The gateway at {address} is away after [0-9]+ events sent, .* Ctrl-C ends\\.", away)
+    assert back == f"Connected to {address} again."
+    told = re.match(r"Sent ([0-9,]+) events in ([0-9.]+) s", said)
+    assert told is not None
+    sent, secs = int(told[1].replace(",", "")), float(told[2])
+    assert sent <= 100 * secs + 100
+    books = running.wait_until(lambda now: now["books"]["sinks"]["embedded"]["waiting"] == 0)["books"]
+    assert books["refused"] == 0
+    assert books["sinks"]["embedded"]["indexed"] <= sent
 
 
 def test_unread_rest_is_noticed() -> None:
@@ -118,13 +155,13 @@ def test_settings_say_where(server: Server, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_flags_beat_settings(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """--port wins over the settings, and with --host the page is that host's."""
+    """--port and --host win over the settings; where that gateway has its pages is not known, and not told."""
     monkeypatch.setenv("GATEWAY_TCP__PORT", "1")
     monkeypatch.setenv("GATEWAY_TCP__HOST", "192.0.2.1")
     monkeypatch.setenv("GATEWAY_HTTP__HOST", "192.0.2.1")
     result = run("--batch", "5", "--host", "localhost", port=server.port)
     assert result.exit_code == 0, result.stderr
-    assert "first page, http://127.0.0.1:8080/" in result.stdout
+    assert "http" not in result.output
 
 
 @pytest.mark.parametrize(

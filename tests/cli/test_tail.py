@@ -172,7 +172,7 @@ def test_in_a_pipe(gateway: GatewayFactory) -> None:
 
 @process
 def test_over_a_restart(gateway: GatewayFactory) -> None:
-    """While the gateway is away it says so once, and goes on with what it has not shown yet."""
+    """That the gateway is away, and is back, is said once; it goes on with what it has not shown yet."""
     running = gateway(env={"ELASTICSEARCH_URL": "http://127.0.0.1:1"})
     with tail(running, "--json") as shown:
         post(running, *({"model_name": "m", "n": number} for number in range(50)))
@@ -184,7 +184,10 @@ def test_over_a_restart(gateway: GatewayFactory) -> None:
         printed = shown.wait('"n":50,.*\n')
         assert [json.loads(each)["_source"]["n"] for each in printed.splitlines()] == list(range(51))
         assert shown.end() == 0
-        assert shown.errors == f"gateway: The gateway at {running.url} is away: trying again.\n"
+        assert shown.errors.splitlines() == [
+            f"gateway: The gateway at {running.url} is away: trying again.",
+            f"gateway: Connected to the gateway at {running.url} again.",
+        ]
 
 
 @process

@@ -3,6 +3,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -209,3 +210,23 @@ def test_errors() -> None:
     words = ("timed out", "timeout", "out of memory", "Connection")
     assert fmean(any(word in event["error_message"] for word in words) for event in failed) > 0.8
     assert not any("prediction_class" in event for event in failed)
+
+
+def test_nothing_takes_longer_than_it_is_told_of() -> None:
+    """Epochs, steps and operations have the time that lies between their reports, however fast these come."""
+    traffic = Traffic(7, Scenario.NORMAL)
+    events = [traffic.event(NOW + timedelta(milliseconds=5 * n), 0.0) for n in range(20_000)]
+
+    def moment(event: dict[str, Any]) -> float:
+        return datetime.fromisoformat(event["timestamp"]).timestamp()
+
+    epochs = [each for each in events if each.get("type") == "model_training"]
+    for one, next_one in pairwise(epochs):
+        between = moment(next_one) - moment(one)
+        assert next_one["duration_ms"] == pytest.approx(between * 1000, abs=1)
+    started: dict[str, float] = {}
+    for each in (each for each in events if each.get("type") == "operation"):
+        since = started.setdefault(each["operation_id"], moment(each))
+        assert each["duration_ms"] == pytest.approx((moment(each) - since) * 1000, abs=1)
+    assert len(epochs) > 100
+    assert len(started) > 10

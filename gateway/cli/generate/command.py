@@ -13,8 +13,9 @@ import typer
 
 from gateway.cli.ask import reachable, tcp_hello
 from gateway.cli.generate.connection import Connection, SendError
+from gateway.cli.generate.lasting import Lasting
 from gateway.cli.generate.progress import shown, stopped_by_signals
-from gateway.cli.generate.run import Pace, Run, send_run
+from gateway.cli.generate.run import Link, Pace, Run, send_run
 from gateway.cli.traffic import Events, Scenario, Traffic
 from gateway.configuration import load
 from gateway.settings import Settings
@@ -25,7 +26,9 @@ _SCENARIO_SECS = 60.0
 
 def generate(
     batch: Annotated[int | None, typer.Option(help="Send this many events, as fast as they are taken.")] = None,
-    continuous: Annotated[bool, typer.Option("--continuous", help="Send steadily, until Ctrl-C.")] = False,
+    continuous: Annotated[
+        bool, typer.Option("--continuous", help="Send steadily, until Ctrl-C; waits for a gateway that is away.")
+    ] = False,
     rate: Annotated[
         float | None,
         typer.Option(help="Events per second, by default 50; high_load rises to it from a twentieth, by default 1000."),
@@ -67,14 +70,22 @@ def generate(
     run = _plan(batch, continuous, rate, duration, scenario)
     sort_of_traffic = _sort_of_traffic(from_sklearn)
     settings = load(config)
-    page = _page(settings, host)
+    page = _page(settings, host, port)
     host = host or reachable(settings.tcp.host)
     try:
-        connection = Connection(host, port or _tcp_port(settings), tcp_hello(settings))
+        port = port or _tcp_port(settings)
+
+        def connect() -> Connection:
+            return Connection(host, port, tcp_hello(settings))
+
+        first = connect()
+        connection: Link = first
         try:
             traffic = sort_of_traffic(randbits(63) if seed is None else seed, scenario or Scenario.NORMAL)
             _announce(run, scenario, page)
             with stopped_by_signals() as stop, shown(run, verbose=verbose) as show:
+                if run.total is None:
+                    connection = Lasting(first, connect, stop, _tell)
                 send_run(run, traffic, connection, stop, show)
         finally:
             connection.close()
@@ -82,7 +93,7 @@ def generate(
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     _summarise(run)
-    if not stop.is_set():  # else whoever stopped it may stop the gateway too, as `make demo` does
+    if page is not None and not stop.is_set():  # else whoever stopped it may stop the gateway too, as `make demo` does
         typer.echo(f"See them on the gateway's first page, {page}")
     if batch is not None and run.sent < batch:
         typer.echo(f"Stopped before the end: {batch - run.sent:,} events of the batch were not sent.", err=True)
@@ -124,10 +135,12 @@ def _tcp_port(settings: Settings) -> int:
     return settings.tcp.port
 
 
-def _page(settings: Settings, host: str | None) -> str:
-    """Give the address of the gateway's first page; a host that was named is the one that serves it."""
+def _page(settings: Settings, host: str | None, port: int | None) -> str | None:
+    """Give the address of the gateway's first page; None for a gateway that is not the one of the settings."""
+    if host not in (None, settings.tcp.host, reachable(settings.tcp.host)) or port not in (None, settings.tcp.port):
+        return None
     scheme = "http" if settings.http.tls is None else "https"
-    return f"{scheme}://{_console_host(host or reachable(settings.http.host))}:{settings.http.port}/"
+    return f"{scheme}://{_console_host(reachable(settings.http.host))}:{settings.http.port}/"
 
 
 def _console_host(host: str) -> str:
@@ -154,14 +167,20 @@ def _sort_of_traffic(from_sklearn: bool) -> Callable[[int, Scenario], Events]:
     return TrainedTraffic
 
 
-def _announce(run: Run, scenario: Scenario | None, page: str) -> None:
+def _tell(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _announce(run: Run, scenario: Scenario | None, page: str | None) -> None:
     if scenario is not None:
-        typer.echo(f"Scenario {scenario}: {scenario.shows}.", err=True)
+        _tell(f"Scenario {scenario}: {scenario.shows}.")
     if run.pace is None:
         return
     first = "" if run.pace.start == run.pace.end else f"{run.pace.start:,g} to "
     until = "until Ctrl-C" if run.duration_secs is None else f"for {run.duration_secs:g} s"
-    typer.echo(f"Sending {first}{run.pace.end:,g} events/s {until}: open {page}", err=True)
+    typer.echo(
+        f"Sending {first}{run.pace.end:,g} events/s {until}{'.' if page is None else f': open {page}'}", err=True
+    )
 
 
 def _summarise(run: Run) -> None:

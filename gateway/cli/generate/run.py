@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Protocol
 
 import orjson
 
-from gateway.cli.generate.connection import Connection
 from gateway.cli.traffic import Events
 
 _ROUND_SECS = 0.002
@@ -102,16 +102,26 @@ class Stop:
             time.sleep(min(left, _HEARD_SECS))
 
 
+class Link(Protocol):
+    """Where the lines go: `Connection` or `Lasting`."""
+
+    waited: float
+
+    def send(self, lines: bytes, sent: int) -> bool: ...
+    def finish(self, sent: int) -> None: ...
+    def close(self) -> None: ...
+
+
 def send_run(
     run: Run,
     traffic: Events,
-    connection: Connection,
+    connection: Link,
     stop: Stop,
     show: Callable[[Run, bytes], None],
 ) -> None:
     """Send the events when they are due, in small groups, until the run is over or stopped.
 
-    `show` is called after each group, with its lines.
+    `show` is called after each group, with its lines. Time in which the gateway was waited for does not count.
     """
     started = time.monotonic()
     while not stop.is_set() and not run.over(run.secs):
@@ -122,10 +132,11 @@ def send_run(
             now, progress = datetime.now(UTC), run.progress(run.secs)
             events = [traffic.event(now, progress) for _ in range(group)]
             lines = b"".join([orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE) for event in events])
-            connection.send(lines, run.sent)
+            if not connection.send(lines, run.sent):
+                break
             run.sent += group
             run.kinds.update([event.get("type", "mlflow") for event in events])
             show(run, lines)
-        run.secs = time.monotonic() - started
+        run.secs = time.monotonic() - started - connection.waited
     connection.finish(run.sent)
-    run.secs = time.monotonic() - started
+    run.secs = time.monotonic() - started - connection.waited

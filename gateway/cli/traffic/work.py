@@ -34,7 +34,7 @@ class Work:
         self._model = MODELS[0]
         self._pipeline_step = 0
         self._pipeline_run = ""
-        self._run_began = self._step_began = ""
+        self._run_began = self._step_began = self._epoch_began = self._operation_began = ""
         self._operation = ""
         self._operation_id = ""
         self._operation_done = 0.0
@@ -42,6 +42,8 @@ class Work:
     def training(self, event: dict[str, Any], _: Effects) -> dict[str, Any]:
         """Report the next epoch of the current training run."""
         draw = self._random.random
+        # An epoch began when the one before was reported.
+        self._epoch_began, began = event["timestamp"], self._epoch_began or event["timestamp"]
         if self._epoch in (0, _EPOCHS):
             self._epoch, self._run_id = 0, self._identifier("run")
             self._model = self._random.choice(MODELS)
@@ -57,7 +59,7 @@ class Work:
         }
         event["parameters"] = {"learning_rate": 0.001, "batch_size": 64, "optimizer": "adam"}
         event["dataset_version"] = "2024-w03"
-        event["duration_ms"] = round(40_000 * (0.9 + 0.2 * draw()))
+        event["duration_ms"] = _milliseconds(began, event["timestamp"])
         event["status"] = "completed" if self._epoch == _EPOCHS else "running"
         return event
 
@@ -75,8 +77,7 @@ class Work:
             self._step_began = event["timestamp"]
         if name.endswith("_success"):
             since = self._run_began if name == f"{RUN}_success" else self._step_began
-            began, now = map(datetime.fromisoformat, (since, event["timestamp"]))
-            details["duration_ms"] = round((now - began).total_seconds() * 1000)
+            details["duration_ms"] = _milliseconds(since, event["timestamp"])
             if draw() < 2 * effects.error_share:
                 name = name.removesuffix("success") + "error"
                 details["error"] = self._random.choice(OUTAGE_ERRORS)[0]
@@ -128,6 +129,7 @@ class Work:
         if not self._operation:
             self._operation, self._operation_done = self._random.choice(_OPERATIONS), 0.0
             self._operation_id, status = self._identifier("op"), "start"
+            self._operation_began = event["timestamp"]
         else:
             self._operation_done = min(1.0, self._operation_done + 0.15 + 0.3 * draw())
             status = "complete" if self._operation_done == 1.0 else "progress"
@@ -139,7 +141,7 @@ class Work:
             status,
         )
         event["progress"] = round(self._operation_done, 2)
-        event["duration_ms"] = round(self._operation_done * 90_000)
+        event["duration_ms"] = _milliseconds(self._operation_began, event["timestamp"])
         event["user_id"] = self._random.choice(_ACTORS)
         if status in ("complete", "error"):
             self._operation = ""
@@ -171,3 +173,9 @@ class Work:
 
     def _identifier(self, prefix: str) -> str:
         return f"{prefix}-{self._random.getrandbits(48):012x}"
+
+
+def _milliseconds(since: str, until: str) -> int:
+    """Return how long it took: so a duration is never longer than the time in which it is reported."""
+    began, ended = map(datetime.fromisoformat, (since, until))
+    return round((ended - began).total_seconds() * 1000)
