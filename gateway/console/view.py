@@ -76,6 +76,10 @@ def view(parameters: Sequence[tuple[str, str]], names: Sequence[str]) -> View:
         since = until - RANGES[DEFAULT_RANGE] if ends.since_us is None else ends.since_us / 1e6
         if since >= until:
             raise QueryError("from must be before to.")
+        try:
+            _ = _iso(since), _iso(until)
+        except (ValueError, OverflowError):
+            raise QueryError("from and to must lie between the years 1 and 9999.") from None
         return View(since, until, None, filters)
     name = given.get("range") or DEFAULT_RANGE
     if name not in RANGES:

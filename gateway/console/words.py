@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -49,7 +50,7 @@ def milliseconds(value: float | None) -> str:
 
 def duration(secs: float | None) -> str:
     """Write seconds: 3 s, 5 min 20 s, 12 min, 3 h 5 min, 2 d 4 h."""
-    if secs is None:
+    if secs is None or not math.isfinite(secs):  # an average of numbers whose sum is none
         return ABSENT
     if secs < 60:
         return f"{secs:.0f} s"

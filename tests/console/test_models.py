@@ -112,6 +112,14 @@ async def test_what_is_not_told(client: httpx.AsyncClient, embedded: EmbeddedSto
 
 
 @pytest.mark.parametrize("panel", PANELS)
+async def test_numbers_too_large_to_add_up(client: httpx.AsyncClient, embedded: EmbeddedStore, panel: str) -> None:
+    """A sender's nonsense is no average, and takes no panel from the others."""
+    huge = dict.fromkeys(("inference_time_ms", "cpu_usage", "gpu_usage", "memory_usage_mb"), 1.7e308)
+    await put(embedded, {"model_name": "huge", **huge}, {"model_name": "huge", **huge}, {"model_name": "sound"})
+    assert (await client.get(f"/console/models/{panel}")).status_code == 200
+
+
+@pytest.mark.parametrize("panel", PANELS)
 async def test_what_others_wrote_is_text(client: httpx.AsyncClient, embedded: EmbeddedStore, panel: str) -> None:
     """Names, classes and messages never become markup, wherever they are shown."""
     texts = dict.fromkeys(("model_name", "model_version", "environment", "region", "prediction_class"), EVIL)

@@ -259,6 +259,16 @@ async def test_steps_durations_and_events_are_counted(page: Panels) -> None:
     assert {row[0] for row in await page.rows("runs", event=name)} == with_it
 
 
+@pytest.mark.parametrize("duration_ms", [1e300, 1e14, -5e6])
+async def test_a_duration_that_cannot_be_hides_no_run(page: Panels, duration_ms: float) -> None:
+    """Details may hold anything: one event must not take the page from all others."""
+    await page.send(event(60, "scaling_success", "run-1", duration_ms=duration_ms), event(90, "scaling_start", "run-2"))
+    assert {row[0] for row in await page.rows("runs")} == {"run-1", "run-2"}
+    assert (await page.rows("durations"))[0][1:4] == ["–", "–", "–"]
+    for panel in ("timeline", "figures"):
+        await page.get(panel)
+
+
 async def test_errors_are_shown_with_the_whole_event(page: Panels) -> None:
     """Newest first, whoever told of them; an event's text stays text."""
     evil = "<script>alert('x')</script>"

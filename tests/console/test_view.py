@@ -56,6 +56,8 @@ def test_an_address_leads_to_the_same_view() -> None:
         ([("range", "2h")], "range is '2h'"),
         ([("from", "yesterday")], "from is 'yesterday'"),
         ([("from", "2026-11-02"), ("to", "2026-11-01")], "from must be before to"),
+        ([("to", "0001-01-01T00:00:00Z")], "between the years 1 and 9999"),
+        ([("to", "9999-12-31T23:59:59.999999Z")], "between the years 1 and 9999"),
         ([("colour", "red")], "'colour' is nothing"),
         ([("model", "a"), ("model", "b")], "model is given twice"),
     ],

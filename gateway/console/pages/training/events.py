@@ -114,7 +114,7 @@ def _event(at: float, source: dict[str, Any], hit: Hit) -> Event:
         _word(event.get("source")) or "pipeline",
         _word(details.get("model_name")) or _word(details.get("model")),
         next((word for name in _EXPERIMENTS if (word := _word(details.get(name)))), None),
-        _number(details.get("duration_ms")),
+        _duration(details.get("duration_ms"), at),
         {**_numbers(details), **_numbers(_mapping(details.get("metrics")))},
         _message(details, event) if outcome == "error" else None,
         hit if outcome == "error" else None,
@@ -152,6 +152,12 @@ def _word(value: Any) -> str | None:
 def _number(value: Any) -> float | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if is_number else None
+
+
+def _duration(value: Any, end: float) -> float | None:
+    """Return a duration in milliseconds; None for one that cannot be: negative, or longer than since 1970."""
+    number = _number(value)
+    return number if number is not None and 0 <= number <= end * 1e3 else None
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
