@@ -34,6 +34,7 @@ _METRICS = (
 _WIDTH = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_US = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 
 
 class Key(NamedTuple):
@@ -159,8 +160,9 @@ class Aggregation:
     ``key`` is a value of the field as JSON, or the beginning of a stretch of time, or None for everything; of
     several fields (``key``, with an interval ``by``) a list with the value of each, None where documents have none.
     A stretch or a value without documents has no bucket. A metric is None where no document of the bucket
-    has a number in the field, and 0 when it counts documents; of a list, each number counts. A document
-    whose field is a list is in the bucket of each of its values; with several lists, of each combination.
+    has a number in the field, or where those are too large to add up, and 0 when it counts documents; of a list,
+    each number counts. A document whose field is a list is in the bucket of each of its values; with several
+    lists, of each combination.
     """
 
     total: int
@@ -197,15 +199,24 @@ def aggregation(
         if key is not None:
             bucket["key" if since is None else "by"] = keys[key]
         nothing = {metric.name: 0 if metric.function == "count" else None for metric in question.figures}
-        bucket |= {"count": counts[place], **nothing, **figures.get(place, {})}
+        measured = {name: _sound(value) for name, value in figures.get(place, {}).items()}
+        bucket |= {"count": counts[place], **nothing, **measured}
         buckets.append(bucket)
     return Aggregation(total, missing, other, buckets)
 
 
 def iso(us: int, timespec: str = "seconds") -> str:
-    """Return a time, given in microseconds since 1970, as ISO 8601 in UTC."""
-    when = _EPOCH + timedelta(microseconds=us)
+    """Return a time, given in microseconds since 1970, as ISO 8601 in UTC; what is before the year 1 as its beginning.
+
+    A stretch of many years may begin there.
+    """
+    when = _EPOCH + timedelta(microseconds=max(us, _FIRST_US))
     return when.replace(tzinfo=None).isoformat(timespec=timespec) + "Z"
+
+
+def _sound(value: float | None) -> float | None:
+    """Return a figure; None for what is no number, as the sum of some that are too large (Elasticsearch: a string)."""
+    return None if value is None or not math.isfinite(float(value)) else value
 
 
 def number(value: float) -> int | float:

@@ -388,6 +388,23 @@ async def test_strings_as_stored(subject_of: Subject) -> None:
     assert first == {"key": "1969-12-31T23:59:00Z", "count": 1}
 
 
+async def test_a_stretch_from_before_all_years(subject_of: Subject) -> None:
+    """It begins with the first one."""
+    await subject_of.add(FIRST, {"1": {"@timestamp": "0001-01-01T00:00:00Z"}})
+    answer = await subject_of.aggregate(interval="999999d")
+    assert answer.buckets == [{"key": "0001-01-01T00:00:00Z", "count": 1}]
+
+
+async def test_numbers_too_large_to_add_up(subject_of: Subject) -> None:
+    """Their sum and average are no numbers; the others are."""
+    huge = {"@timestamp": "2026-11-20T10:00:00Z", "inference_time_ms": 1.7e308}
+    await subject_of.add(FIRST, {name: {**huge, "model_name": "m"} for name in "123"})
+    metrics = tuple(f"{function}:inference_time_ms" for function in ("avg", "sum", "max", "p50"))
+    for by in (None, "model_name"):
+        (bucket,) = (await subject_of.aggregate(by=by, metrics=metrics)).buckets
+        assert [bucket[name] for name in metrics] == [None, None, 1.7e308, 1.7e308]
+
+
 async def test_lists_of_known_strings(subject_of: Subject) -> None:
     """A list where a string is expected counts as its values, each once, and beside another list as all pairs."""
     sent: dict[str, Document] = {
