@@ -71,10 +71,12 @@ class Figures:
         self._gather = gather
         self._clock = clock
         self._lock = threading.Lock()
+        self._lately = threading.Lock()  # of `_seconds`: the event loop takes it, and nobody holds it for long
         self._blobs: dict[tuple[str, int], bytes] = {}
         self._all = Summary()
         self._models = Names(settings.max_models)
         self._endpoints = Names(settings.max_models)
+        self._indices: dict[str, int] = {}  # of all documents; replaced, never changed
         self._seconds: dict[int, dict[str, int]] = {}
 
     def load(self, blobs: Iterable[tuple[str, int, bytes]]) -> None:
@@ -90,14 +92,19 @@ class Figures:
             found[folder, minute] = data
             everything.plus(summary)
             for key in summary.models:  # there may be too many when `max_models` was more
-                if models.place(key, minute, minute)[0] != key:
-                    forget_model(everything, key)
+                place, gone = models.place(key, minute, minute)
+                for each in (gone, None if place == key else key):
+                    if each is not None:
+                        forget_model(everything, each)
             for key in summary.endpoints:
-                if endpoints.place(key, minute, minute)[0] != key:
-                    forget_endpoint(everything, key)
+                place, gone = endpoints.place(key, minute, minute)
+                for each in (gone, None if place == key else key):
+                    if each is not None:
+                        forget_endpoint(everything, each)
         everything.users = []
         with self._lock:
             self._blobs, self._all, self._models, self._endpoints = found, everything, models, endpoints
+            self._indices = dict(everything.indices)
 
     def change(self, folder: str, told: Iterable[Told]) -> Change:
         """Return what records of a folder add. Put it in place when it is on disk, before another is asked for."""
@@ -139,6 +146,8 @@ class Figures:
                 self._all.plus(new)
                 self._all.users = []
                 self._models, self._endpoints = adding.models, adding.endpoints
+                self._indices = dict(self._all.indices)
+            with self._lately:
                 for at, indices in seconds:  # by second: there are hundreds of records in one
                     line = self._seconds.setdefault(at, {})
                     for index, count in indices.items():
@@ -163,15 +172,16 @@ class Figures:
 
     def indices(self) -> dict[str, int]:
         """Return all documents, by index without prefix and day."""
-        with self._lock:
-            return dict(self._all.indices)
+        return dict(self._indices)
 
     def kept(self) -> Kept:
         """Return the minutes that are kept."""
         present = int(self._clock()) // MINUTE
         first = present - self._kept + 1
         with self._lock:
-            minutes = sorted((minute, data) for (_, minute), data in self._blobs.items() if minute >= first)
+            found = [(minute, data) for (_, minute), data in self._blobs.items()]
+        # A clock that was ahead may have left minutes that are still to come.
+        minutes = sorted(each for each in found if first <= each[0] <= present)
         return Kept(minutes, present, present - -(-self.window_secs // MINUTE) + 1)
 
     def rates(self) -> tuple[dict[str, float], dict[str, list[int]]]:
@@ -182,7 +192,7 @@ class Figures:
         seconds ago, since the last ones are on their way.
         """
         now = int(self._clock())
-        with self._lock:
+        with self._lately:
             seconds = {second: counts.copy() for second, counts in self._seconds.items()}
         lines: dict[str, list[int]] = {}
         for second, counts in seconds.items():

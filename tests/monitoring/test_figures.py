@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.monitoring.figures import BEFORE, Told
+from gateway.settings import Monitoring
 from gateway.summary import OTHER, Summary
 from gateway.summary.figures import MAX_CLASSES
 from tests.monitoring.telling import NOW, Disk, documents, gather, plain, prediction, told
@@ -51,6 +52,19 @@ def test_a_record_that_comes_late_goes_into_its_own_minute() -> None:
     assert {minute for _, minute in disk.blobs} == {BEFORE, int(NOW) // 60 - 10, int(NOW) // 60}
     assert disk.predictions() == {("m", "1"): 4}
     assert disk.figures.kept().between(int(NOW) // 60).indices == {"ml-metrics": 2}
+
+
+def test_a_clock_that_was_ahead() -> None:
+    """What was received by it is counted, but is in no window before its time has come."""
+    disk = Disk()
+    disk.clock.now = NOW + 86_400
+    disk.take(told(disk.clock.now, prediction("ahead")))
+    disk.clock.now = NOW
+    disk.take(told(NOW, prediction()))
+    for _ in range(2):
+        assert disk.predictions() == {("ahead", "1"): 1, ("m", "1"): 1}
+        assert disk.figures.kept().window.models.keys() == {("m", "1")}
+        disk.restart()
 
 
 def test_nothing_counts_before_it_is_on_disk() -> None:
@@ -101,6 +115,22 @@ def test_more_models_than_are_told_apart() -> None:
     for _ in range(2):
         assert disk.predictions() == {("b", "1"): 2, ("d", "1"): 1, (OTHER, ""): 4}
         disk.restart()
+
+
+def test_fewer_are_told_apart_than_before() -> None:
+    """After a start with a smaller limit those seen last have a name, the others are together: nothing is lost."""
+    disk = Disk(max_models=3)
+    for minute, name in enumerate("abc"):
+        disk.clock.now = NOW + minute * MINUTE
+        logs = [{"service": "s", "endpoint": f"/{name}", "duration": 0.2}]
+        disk.take(
+            told(disk.clock.now, prediction(name)),
+            Told(disk.clock.now, gather(documents(logs, "ml-pipeline-2027.01.15")).encode()),
+        )
+    disk.settings = Monitoring(max_models=1)
+    disk.restart()
+    assert disk.predictions() == {("c", "1"): 1, (OTHER, ""): 2}
+    assert {key: each.count for key, each in disk.figures.all().endpoints.items()} == {("s", "/c"): 1, (OTHER, ""): 2}
 
 
 def test_endpoints_are_bounded_too() -> None:
