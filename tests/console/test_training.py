@@ -223,6 +223,30 @@ async def test_metrics_over_epochs_are_of_the_run_chosen(page: Panels) -> None:
         assert all(chart["labels"] == list(range(1, 9)) for chart in charts)
 
 
+async def test_a_run_of_many_steps_has_as_many_points_as_can_be_told_apart(page: Panels) -> None:
+    """What is told at each of thousands of steps, and now and then, is both there, up to the last."""
+    often = {step: float(step) for step in range(3000)}
+    await page.send(
+        *(
+            report(
+                step / 1000, run_id="a", step=step, metrics={"loss": at} | ({"val_loss": at} if step % 100 == 0 else {})
+            )
+            for step, at in often.items()
+        )
+    )
+    (chart,) = await page.charts("epochs")
+    points = {
+        each["name"]: [
+            (at, value) for at, value in zip(chart["labels"], each["values"], strict=True) if value is not None
+        ]
+        for each in chart["series"]
+    }
+    assert len(points["loss"]) == 500
+    assert points["loss"][-1] == (2999, 2999.0)
+    assert set(points["loss"]) < set(often.items())
+    assert points["val_loss"] == [(step, float(step)) for step in range(0, 3000, 100)]
+
+
 async def test_steps_durations_and_events_are_counted(page: Panels) -> None:
     """A duration is the one told, else the time from the step's beginning to its end."""
     random = Random(3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -91,7 +92,8 @@ def page(asking: Asking, prefix: str = "") -> Page:
     async def over_epochs(view: View) -> Context:
         found = (await reading.runs(asking, prefix, view)).runs
         run = next((run for run in found if any(each.metrics for each in run.reports)), None)
-        unit, charts = metrics.over_epochs(run) if run is not None else ("", [])
+        # In a thread: it may have told a hundred thousand values.
+        unit, charts = ("", []) if run is None else await asyncio.to_thread(metrics.over_epochs, run)
         return {"run": run, "unit": unit, "charts": charts}
 
     async def runs(view: View) -> Context:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ MOST_JOINED = 60
 """More points than these are not joined: one would see nothing but the lines."""
 MOST_METRICS = 24
 """Of one run, over its epochs."""
+MOST_POINTS = 500
+"""Of one metric over epochs or steps: of more, which nobody could tell apart, the last of so many is shown."""
 _SIDES = ("train_", "training_", "val_", "valid_", "validation_", "test_", "eval_")
 Spec = dict[str, Any]
 
@@ -69,10 +72,16 @@ def over_epochs(run: Run) -> tuple[str, list[tuple[str, Spec]]]:
         groups.setdefault(_base(name), []).append(name)
     charts = []
     for base, members in groups.items():
-        labels = sorted({at for name in members for at in values[name]})
-        series = [{"name": name, "values": [values[name].get(at) for at in labels]} for name in members]
+        shown = {name: _thinned(values[name]) for name in members}
+        labels = sorted({at for each in shown.values() for at in each})
+        series = [{"name": name, "values": [each.get(at) for at in labels]} for name, each in shown.items()]
         charts.append((base, {"type": "line", "joined": True, "labels": labels, "series": series}))
     return unit, charts
+
+
+def _thinned(values: dict[int, float]) -> dict[int, float]:
+    """Return as many values as a chart has points, the last one among them."""
+    return {at: values[at] for at in sorted(values)[:: -math.ceil(len(values) / MOST_POINTS)]}
 
 
 def _base(name: str) -> str:
