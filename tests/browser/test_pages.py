@@ -3,6 +3,8 @@
 import json
 from urllib.parse import parse_qs, urlsplit
 
+from playwright.sync_api import Route, expect
+
 from tests.browser.conftest import Views
 from tests.browser.view import PHONE, Size, View
 from tests.gateway_process import Gateway
@@ -98,3 +100,30 @@ def test_a_time_range_that_is_typed(running: Gateway, view: Views, size: Size) -
     page.get_by_role("link", name="6h").click()
     seen.filled()
     assert parse_qs(urlsplit(page.url).query) == {"q": ["other"], "range": ["6h"]}
+
+
+def test_what_is_live_comes_back(running: Gateway, view: Views) -> None:
+    """After an answer that ends a stream for good it is asked for again; a page gone back to has one stream, too."""
+    seen = view(running.url, expected=[503])
+    asked = []
+
+    def refuse_first(route: Route) -> None:
+        asked.append(route.request.url)
+        if len(asked) == 1:
+            route.fulfill(status=503, body="The gateway is stopping.")
+        else:
+            route.continue_()
+
+    seen.page.clock.install()
+    seen.page.route("**/console/live", refuse_first)
+    seen.page.goto(running.url)
+    expect(seen.page.locator("#health")).to_have_text("The gateway does not answer")
+    seen.page.clock.fast_forward(11_000)
+    expect(seen.page.locator("#health")).to_have_text("All is well")
+    for times in range(1, 4):
+        seen.page.evaluate(
+            "for (const name of ['pagehide', 'pageshow'])"
+            " dispatchEvent(new PageTransitionEvent(name, {persisted: true}))"
+        )
+        seen.page.wait_for_timeout(200)
+        assert len(asked) == 2 + times

@@ -4,6 +4,7 @@
 const ORIGIN = location.origin;
 const LEAST_MS = 5000; // between two answers of a panel, where the gateway does not say
 const LIVE = "/console/live";
+const AGAIN_MS = 10000; // until the stream is asked for again that was refused
 
 const format = {
   whole: new Intl.NumberFormat("en", { maximumFractionDigits: 0 }),
@@ -174,9 +175,12 @@ function sort(table, heads, name) {
 }
 
 // What is live: one stream for the page, opened again by the browser when it breaks.
+let stream = null;
+
 function listen() {
+  if (stream?.readyState < EventSource.CLOSED) return;
   const health = document.getElementById("health");
-  const stream = new EventSource(LIVE);
+  stream = new EventSource(LIVE);
   stream.addEventListener("now", (event) => {
     const now = JSON.parse(event.data);
     health.className = `health ${now.troubles.length ? "bad" : "good"}`;
@@ -190,15 +194,14 @@ function listen() {
       const unlessZero = each.dataset.unlessZero; // what follows a figure that is told only where there is one
       each.textContent = unlessZero === undefined ? text : value ? text + unlessZero : "";
     }
-    document.dispatchEvent(new CustomEvent("now", { detail: now }));
   });
   stream.onerror = () => {
     health.className = "health bad";
     health.textContent = "The gateway does not answer";
     health.title = "Trying again.";
+    // After an answer such as 503, of a proxy too, the browser does not try again.
+    if (stream.readyState === EventSource.CLOSED) setTimeout(listen, AGAIN_MS);
   };
-  addEventListener("pagehide", () => stream.close());
-  addEventListener("pageshow", (event) => { if (event.persisted) listen(); });
 }
 
 function begin() {
@@ -225,6 +228,8 @@ function begin() {
   });
   document.addEventListener("stale", () => { for (const each of panels) each.load(); }); // something was changed
   listen();
+  addEventListener("pagehide", () => stream.close());
+  addEventListener("pageshow", (event) => { if (event.persisted) listen(); });
 }
 
 begin();
