@@ -190,6 +190,8 @@ class ElasticsearchStore:
             reason = str(cause.get("reason")).rstrip(".")[:500]
             if cause.get("type") == "too_many_buckets_exception":
                 raise QueryError(TOO_MANY_BUCKETS)
+            if cause.get("type") == "query_shard_exception":  # such as a word of hundreds of characters
+                raise QueryError(f"Elasticsearch cannot search for this ({reason}): write less of it.")
             if status == HTTPStatus.NOT_FOUND:
                 raise _NotFound(f"Elasticsearch does not find it: {reason}.")
             if status != HTTPStatus.SERVICE_UNAVAILABLE or pause is None:

@@ -242,6 +242,15 @@ async def test_foreign_indices(es: EsClient, elasticsearch_subject: Subject) -> 
     assert await elasticsearch_subject.ids("other") == []
 
 
+async def test_a_word_that_elasticsearch_cannot_look_for(elasticsearch_subject: Subject) -> None:
+    """The question is wrong, which no waiting mends."""
+    await elasticsearch_subject.add(
+        "ml-pipeline-2026.11.20", {"1": {"@timestamp": "2026-11-20T10:00:00Z", "message": "a"}}
+    )
+    with pytest.raises(QueryError, match="write less of it"):
+        await elasticsearch_subject.search(text="a" * 1000)
+
+
 async def test_unreachable(free_port: Callable[[], int]) -> None:
     """An Elasticsearch that is not there is an error in one sentence."""
     client = AsyncElasticsearch(f"http://127.0.0.1:{free_port()}")
