@@ -8,7 +8,7 @@ from math import sqrt
 
 from gateway.summary import Histogram
 
-Z = 1.96  # of 95 %
+Z = 1.959963984540054  # of 95 %
 
 
 def wilson(hits: float, count: int, z: float = Z) -> tuple[float, float]:

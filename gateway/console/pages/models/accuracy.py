@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-Z = 1.959963984540054
-"""The normal distribution has 95 % within so many standard deviations."""
+from gateway.monitoring.estimates import wilson
+
 MOST_CLASSES = 12
 
 
@@ -19,11 +19,7 @@ def interval(share: float | None, count: int) -> tuple[float, float] | None:
     """Return where a share lies with a probability of 95 %, given that of ``count`` (Wilson); None without any."""
     if share is None or count <= 0:
         return None
-    share = min(max(share, 0.0), 1.0)
-    middle = share + Z * Z / (2 * count)
-    half = Z * math.sqrt(share * (1 - share) / count + Z * Z / (4 * count * count))
-    whole = 1 + Z * Z / count
-    return max(0.0, (middle - half) / whole), min(1.0, (middle + half) / whole)
+    return wilson(min(max(share, 0.0), 1.0) * count, count)  # a sender may have told an accuracy of its own
 
 
 @dataclass(frozen=True)
