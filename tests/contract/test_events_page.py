@@ -57,7 +57,7 @@ async def test_events_of_any_kind(subject_of: Subject) -> None:
             rows = await panels.rows("events", **asked, error="true", error_type=error_type(error))
             assert [row[4] for row in rows] == [each["request_id"] for each in reversed(failed)]
             assert all(error in row[3] for row in rows)
-        options = re.findall(r"<option>(.*?)</option>", html.partition('data-values="model"')[2])
+        options = re.findall(r'<option value="(.*?)"', html.partition('data-values="model"')[2])
         assert options == ["m0", "m1", "m2"]
 
         asked = {"kind": "ml-metrics"}
