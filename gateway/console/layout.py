@@ -23,7 +23,7 @@ import gateway
 from gateway.console import words
 from gateway.console.filters import while_there
 from gateway.console.panels import LEAST_SECS, MOST_SECS, Panel, Panels
-from gateway.console.view import RANGES, View, view
+from gateway.console.view import DEFAULT_RANGE, RANGES, View, view
 from gateway.errors import GatewayError
 from gateway.store.query import QueryError, StoreOpening
 
@@ -75,7 +75,9 @@ class Page:
 class Layout:
     """Makes pages and panels, and serves the files they need."""
 
-    def __init__(self) -> None:
+    def __init__(self, default_range: Callable[[], str] = lambda: DEFAULT_RANGE) -> None:
+        """``default_range`` gives the stretch that a page begins with, one of `RANGES`."""
+        self._default_range = default_range
         self._templates = Environment(
             autoescape=select_autoescape(default=True),
             undefined=StrictUndefined,
@@ -173,7 +175,7 @@ class Layout:
         """Answer with a page that is still empty; with what is wrong in its address, if anything is."""
         problem = None
         try:
-            looked_at = view(request.query_params.multi_items(), page.filters)
+            looked_at = view(request.query_params.multi_items(), page.filters, self._default_range())
         except QueryError as error:
             problem, status = str(error), 400
             looked_at = view([], page.filters)

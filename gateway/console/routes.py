@@ -11,6 +11,8 @@ from gateway.console.dead_letters import Letters
 from gateway.console.health import Health
 from gateway.console.layout import Layout
 from gateway.console.pages import dead_letters, events, logs, models, overview, quality, request, system, training
+from gateway.console.view import DEFAULT_RANGE, RANGES
+from gateway.monitoring.figures import Figures
 from gateway.settings import Settings
 from gateway.store.store import Store
 
@@ -35,6 +37,13 @@ def pages(
         quality.page(asking, prefix),
         system.page(settings, health.status, asking),
     )
-    routes.include_router(Layout().router(shown))
+    routes.include_router(Layout(lambda: range_of(health.figures)).router(shown))
     routes.include_router(request.router())
     return routes
+
+
+def range_of(figures: Figures) -> str:
+    """Return the stretch that pages begin with: a short one where the last hour has the events of minutes alone."""
+    kept = figures.kept()
+    minutes = kept.present - kept.first + 1
+    return "15m" if 0 < minutes * 60 <= RANGES["15m"] else DEFAULT_RANGE

@@ -30,6 +30,8 @@ class View:
     """The name of the stretch; None where it was given by its ends."""
     filters: Mapping[str, str]
     """What is asked for, by the names of the page's filters; all others are empty."""
+    is_chosen: bool = True
+    """Whether the address has the stretch; else it is the one that a page begins with."""
 
     @property
     def step_secs(self) -> int:
@@ -50,17 +52,20 @@ class View:
 
     def address(self, path: str, /, **changes: str | None) -> str:
         """Return the address of a page that looks at the same, but for the changes; None and "" leave one out."""
-        stretch: dict[str, str | None] = {"range": self.range}
+        stretch: dict[str, str | None] = {}
         if self.range is None:
             stretch = {"from": _iso(self.since), "to": _iso(self.until)}
-        elif self.range == DEFAULT_RANGE:
-            stretch = {}
+        elif self.is_chosen:
+            stretch = {"range": self.range}
         kept = {name: value for name, value in {**stretch, **self.filters, **changes}.items() if value}
         return f"{path}?{urlencode(kept)}" if kept else path
 
 
-def view(parameters: Sequence[tuple[str, str]], names: Sequence[str]) -> View:
-    """Read a page's address; ``names`` are its filters; raise `QueryError` for what makes no sense."""
+def view(parameters: Sequence[tuple[str, str]], names: Sequence[str], default: str = DEFAULT_RANGE) -> View:
+    """Read a page's address; ``names`` are its filters; raise `QueryError` for what makes no sense.
+
+    ``default`` is the stretch of an address without one.
+    """
     given: dict[str, str] = {}
     for name, value in parameters:
         if name not in ("range", "from", "to", *names):
@@ -81,10 +86,10 @@ def view(parameters: Sequence[tuple[str, str]], names: Sequence[str]) -> View:
         except (ValueError, OverflowError):
             raise QueryError("from and to must lie between the years 1 and 9999.") from None
         return View(since, until, None, filters)
-    name = given.get("range") or DEFAULT_RANGE
+    name = given.get("range") or default
     if name not in RANGES:
         raise QueryError(f"range is {name[:20]!r}, it must be one of {', '.join(RANGES)}.")
-    return View(now - RANGES[name], now, name, filters)
+    return View(now - RANGES[name], now, name, filters, is_chosen=bool(given.get("range")))
 
 
 def _iso(secs: float) -> str:

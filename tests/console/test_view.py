@@ -8,8 +8,10 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 
 from gateway.console.layout import Layout, Page
+from gateway.console.routes import range_of
 from gateway.console.view import MOST_POINTS, RANGES, view
 from gateway.store.query import QueryError
+from tests.monitoring.telling import NOW, Disk, prediction, told
 
 FIELDS = {"model": "model_name"}
 
@@ -19,6 +21,24 @@ def test_without_anything_it_is_the_last_hour() -> None:
     looked_at = view([], ["model"])
     assert looked_at.until - looked_at.since == 3600
     assert looked_at.address("/models") == "/models"
+
+
+@pytest.mark.anyio
+async def test_what_began_lately_is_not_a_dot_in_an_empty_hour() -> None:
+    """With events of the last minutes alone a page shows 15 minutes, and so do all of its panels."""
+    disk = Disk()
+    application = FastAPI()
+    page = Page("quality", "/quality", "Data quality", ("dataset", "column", "check"))
+    application.include_router(Layout(lambda: range_of(disk.figures)).router([page]))
+    async with AsyncClient(transport=ASGITransport(application), base_url="http://gateway") as client:
+        for minutes, shown in ((0, "1h"), (3, "15m"), (14, "15m"), (16, "1h"), (200, "15m")):
+            if minutes:
+                disk.clock.now = NOW + 60 * minutes
+                disk.take(told(NOW, prediction()), told(disk.clock.now, prediction()))
+            text = (await client.get("/quality")).text
+            assert re.findall(r'aria-current="true">(.*?)</a>', text) == [shown]
+            assert {urlsplit(each).query for each in re.findall(r'data-panel="(.*?)"', text)} == {f"range={shown}"}
+            assert 'href="/quality"' in text, "a link to a page begins anew, unless a stretch was chosen"
 
 
 @pytest.mark.parametrize("name", RANGES)
