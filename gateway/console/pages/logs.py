@@ -33,9 +33,10 @@ NEWEST = 200
 """Error lines that are looked through for when a message was last seen, before messages are asked for singly."""
 WORDS = 12
 """Of a message, when it is searched for."""
-SEVERITY = ("TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL")
 COLORS = {"TRACE": 7, "DEBUG": "soft", "INFO": 0, "NOTICE": 6, "WARN": "warn", "WARNING": "warn", "ERROR": "bad",
           "CRITICAL": 4, "FATAL": 3}  # fmt: skip
+"""Of levels, the most severe last."""
+_RANKS = {level: rank for rank, level in enumerate(COLORS)}
 Bucket = dict[str, Any]
 
 
@@ -254,4 +255,4 @@ def _keys(found: Aggregation) -> list[str]:
 
 
 def _rank(level: str) -> int:
-    return SEVERITY.index(level.upper()) if level.upper() in SEVERITY else -1
+    return _RANKS.get(level.upper(), -1)
