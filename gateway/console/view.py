@@ -42,7 +42,8 @@ class View:
     @property
     def interval(self) -> str:
         """The same, as the store takes it."""
-        return f"{self.step_secs}s"
+        days, rest = divmod(self.step_secs, 86_400)
+        return f"{self.step_secs}s" if rest else f"{days}d"
 
     def query(self, index: str, fields: Mapping[str, str], **more: object) -> Query:
         """Return a query of an index pattern for what is looked at; ``fields``: the field of each filter's name."""
@@ -82,7 +83,7 @@ def view(parameters: Sequence[tuple[str, str]], names: Sequence[str], default: s
         if since >= until:
             raise QueryError("from must be before to.")
         try:
-            _ = _iso(since), _iso(until)
+            _ = _iso(since), _iso(until + 60)  # a page shows whole minutes
         except (ValueError, OverflowError):
             raise QueryError("from and to must lie between the years 1 and 9999.") from None
         return View(since, until, None, filters)
