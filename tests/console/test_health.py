@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from gateway.console.health import Health
-from tests.monitoring.telling import Disk
+from gateway.monitoring.figures import Told
+from gateway.summary import Model, Summary
+from tests.monitoring.telling import NOW, Disk
 from tests.monitoring.test_findings import good, hour_and_window, less_right
 
 STATUS: dict[str, Any] = {
@@ -43,6 +45,15 @@ async def test_a_model_that_gets_worse_needs_a_look() -> None:
     now = await told(hour_and_window(less_right))
     assert any("accuracy fell" in each for each in now["troubles"])
     assert not any("accuracy" in each for each in (await told(hour_and_window(good)))["troubles"])
+
+
+@pytest.mark.anyio
+async def test_who_was_heard() -> None:
+    """A model that is named by refused events alone said nothing."""
+    disk = Disk()
+    disk.take(Told(NOW, Summary(models={("m", "1"): Model(predictions=2), ("typo", ""): Model(refused=3)}).encode()))
+    judged = await Health(lambda: STATUS, disk.figures).judged()
+    assert judged.heard == {"model": 1, "service": 0, "kind": 0}
 
 
 @pytest.mark.anyio
