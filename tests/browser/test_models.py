@@ -85,10 +85,10 @@ def test_from_all_models_to_one(running: Gateway, view: Views, size: Size) -> No
     seen.filled()
 
     page.get_by_role("combobox", name="Model").select_option("first")
-    page.wait_for_url("**/models?model=first")
+    page.wait_for_url("**/models?range=15m&model=first")
     seen.filled()
     page.get_by_role("combobox", name="Version").select_option("2")
-    page.wait_for_url("**/models?model=first&version=2")
+    page.wait_for_url("**/models?range=15m&model=first&version=2")
     seen.filled()
     expect(figures.filter(has_text="Predictions").locator("dd").first).to_have_text("10")
     assert seen.overflow() is None

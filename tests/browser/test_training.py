@@ -50,11 +50,11 @@ def test_from_all_runs_to_what_went_wrong_in_one(running: Gateway, view: Views, 
     page.get_by_role("combobox", name="Metric").select_option("loss")
     page.wait_for_url("**/training?metric=loss")
     seen.filled()
-    page.locator("details summary").click()
+    page.locator("main details summary").click()
     expect(page.locator("details pre")).to_contain_text('"event_category": "model_evaluation_error"')
 
     lanes.get_by_role("link", name="run-1").click()
-    page.wait_for_url("**/training?run=run-1&metric=loss")
+    page.wait_for_url("**/training?range=15m&run=run-1&metric=loss")
     seen.filled()
     expect(lanes.locator(".name")).to_have_text(["scaling", "model_evaluation"])
     expect(lanes.nth(1)).to_contain_text("failed after 10.0 s")
@@ -83,7 +83,7 @@ def test_from_scores_to_a_column(running: Gateway, view: Views, size: Size) -> N
     expect(tiles.first).to_contain_text("0.900")
     assert page.locator("canvas").count() == 2
     tiles.get_by_role("link", name="country").click()
-    page.wait_for_url("**/quality?dataset=payments&column=country")
+    page.wait_for_url("**/quality?range=15m&dataset=payments&column=country")
     seen.filled()
     expect(tiles).to_have_count(1)
     expect(tiles).to_contain_text("1 failed")

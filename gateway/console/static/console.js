@@ -211,7 +211,7 @@ function begin() {
   const stretch = document.getElementById("stretch");
   if (stretch) typeStretch(stretch);
   filters?.addEventListener("submit", () => {
-    for (const each of filters.elements) if (each.name && (each.value === "" || (each.name === "range" && each.value === "1h"))) each.disabled = true;
+    for (const each of filters.elements) if (each.name && each.value === "") each.disabled = true;
   });
   addEventListener("pageshow", () => { for (const each of filters?.elements || []) each.disabled = false; });
   const zone = document.getElementById("zone");
