@@ -68,7 +68,7 @@ def _prediction(fields: Fields) -> list[Said]:
     is_wrong = correct is False and truth is not None
     return [
         _error(fields),
-        (None if label is None else sign + _text(label) + (f", it is {_text(truth)}" if is_wrong else ""), state),
+        (None if label is None else sign + _text(label) + (f", label {_text(truth)}" if is_wrong else ""), state),
         (None if confidence is None else f"{confidence:.2f} {_text(level)}", _CONFIDENCES.get(_text(level), "")),
         (None if took is None else f"{_short_number(took)} ms {_text(latency)}", _LATENCIES.get(_text(latency), "")),
         *_soft(fields, "environment", "region", "request_id"),
@@ -123,7 +123,7 @@ def _log(fields: Fields) -> list[Said]:
 
 
 def _label(fields: Fields) -> list[Said]:
-    return [(f"the truth is {_text(fields.get('true_label'))}", ""), *_soft(fields, "request_id", "labelled_at")]
+    return [(f"true label {_text(fields.get('true_label'))}", ""), *_soft(fields, "request_id", "labelled_at")]
 
 
 def _operation(fields: Fields) -> list[Said]:

@@ -70,7 +70,7 @@ def view(parameters: Sequence[tuple[str, str]], names: Sequence[str], default: s
     given: dict[str, str] = {}
     for name, value in parameters:
         if name not in ("range", "from", "to", *names):
-            raise QueryError(f"{name[:50]!r} is nothing that this page can be asked for.")
+            raise QueryError(f"{name[:50]!r} is not a parameter of this page.")
         if name in given:
             raise QueryError(f"{name} is given twice, it may be given once.")
         given[name] = value.strip()

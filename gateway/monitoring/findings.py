@@ -102,7 +102,7 @@ def _worse(before: Model, now: Model) -> Iterator[tuple[str, float, float, str]]
         rate_was, rate_now = sum(before.errors.values()) / before.predictions, errors / now.predictions
         more = _is_less((sum(before.errors.values()), before.predictions), (errors, now.predictions))
         if more and rate_now >= LEAST_ERROR_RATE and rate_now >= ERRORS_TIMES * rate_was:
-            text = f"{rate_now:.1%} of its predictions fail, it was {rate_was:.1%} ({errors:,} errors)."
+            text = f"error rate rose from {rate_was:.1%} to {rate_now:.1%} ({errors:,} errors)."
             yield "errors", rate_was, rate_now, text
     counts = before.duration_ms.count, now.duration_ms.count
     slow_was = quantile(before.duration_ms, MILLISECONDS, SLOW_SHARE)
@@ -110,7 +110,7 @@ def _worse(before: Model, now: Model) -> Iterator[tuple[str, float, float, str]]
     if slow_was and slow_now and min(counts) >= LEAST and slow_now > SLOWER_TIMES * slow_was:
         slower = wilson(above(now.duration_ms, MILLISECONDS, slow_was), counts[1], SURE)
         if slower[0] > 1 - SLOW_SHARE:  # else it may be by chance
-            text = f"one answer in twenty takes longer than {slow_now:,.0f} ms, it was {slow_was:,.0f} ms."
+            text = f"P95 latency rose from {slow_was:,.0f} ms to {slow_now:,.0f} ms."
             yield "duration", slow_was, slow_now, text
 
 

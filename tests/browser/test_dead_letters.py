@@ -34,7 +34,7 @@ def test_letters_are_looked_at_and_dropped(running: Gateway, view: Views, size: 
     groups = page.locator("[data-panel*=groups] tbody tr")
     assert groups.locator("strong").all_inner_texts() == ["3", "2", "1"]
     group = groups.first
-    group.get_by_role("link", name="Breaks a rule").click()
+    group.get_by_role("link", name="Does not match its schema").click()
     seen.filled()
     expect(groups).to_have_count(1)
     letters = page.locator("[data-panel*=newest] tbody tr")
@@ -46,7 +46,7 @@ def test_letters_are_looked_at_and_dropped(running: Gateway, view: Views, size: 
     assert seen.overflow() is None
     letter = page.locator("[data-panel*='dead_letters/letter']")
     answer = page.locator("#answer")
-    letter.get_by_role("button", name="Try again (dry run)").click()
+    letter.get_by_role("button", name="Dry run").click()
     expect(answer).to_contain_text("0 events would pass now, 1 would stay.")
     expect(answer).to_contain_text("1 event: $.prediction_confidence: Input should be less than or equal to 1")
     assert asked == []
@@ -74,10 +74,10 @@ def test_what_is_mended_is_sent_again(gateway: GatewayFactory, view: Views) -> N
     page = seen.page
     page.on("dialog", lambda dialog: dialog.accept())
     seen.open("/dead-letters?reason=clock")
-    page.get_by_role("button", name="Try again (dry run)").click()
+    page.get_by_role("button", name="Dry run").click()
     expect(page.locator("#answer")).to_contain_text("2 events would pass now, 0 would stay.")
-    page.get_by_role("button", name="Send again").click()
-    expect(page.locator("#answer")).to_contain_text("2 events were sent again, 0 stay.")
+    page.get_by_role("button", name="Replay").click()
+    expect(page.locator("#answer")).to_contain_text("2 events were replayed, 0 stay.")
     expect(page.locator("[data-panel*=groups]")).to_contain_text("No dead letter is like that.")
     seen.open("/dead-letters")
     expect(page.locator("main")).to_contain_text("Nothing was refused.")
@@ -94,7 +94,7 @@ def test_a_refusal_is_told(gateway: GatewayFactory, view: Views) -> None:
     page.on("dialog", lambda dialog: dialog.accept())
     seen.open("/dead-letters")
     answer = page.locator("#answer")
-    page.get_by_role("button", name="Send again").click()
+    page.get_by_role("button", name="Replay").click()
     expect(answer).to_contain_text("A key is needed. Beyond loopback only events are taken without a key")
     told = json.dumps({"error": "Dead letters are being replayed or dropped: ask again when that is done."})
 

@@ -47,13 +47,13 @@ def test_from_a_line_to_its_request(running: Gateway, view: Views, size: Size) -
     seen.filled()
     expect(page.get_by_role("heading", level=1)).to_have_text(f"Request {ODD}")
     assert page.locator(".line .tag").all_inner_texts() == ["prediction", *["log"] * 3, "label"]
-    expect(page.locator(".line").last).to_contain_text("+ 1.0 s label the truth is 0 · the model was wrong, it said 1")
+    expect(page.locator(".line").last).to_contain_text("+ 1.0 s label true label 0 · the prediction was wrong: 1")
     assert seen.overflow() is None
     seen.open("/requests/no/such")
     expect(page.locator("main")).to_contain_text("Nothing that is stored has the request id no/such.")
     page.get_by_role("link", name="Logs").last.click()
     seen.filled()
-    page.get_by_placeholder("request id").fill(ODD)
+    page.get_by_label("Request id").fill(ODD)
     page.keyboard.press("Enter")
     expect(page.locator(".line")).to_have_count(5)
     assert page.locator("#injected").count() == 0

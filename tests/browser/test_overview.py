@@ -80,7 +80,7 @@ def test_trouble_is_told(gateway: GatewayFactory, view: Views) -> None:
     seen = view(running.url, expected={503})
     seen.open()
     health = seen.page.locator("#health")
-    expect(health).to_have_text("Needs a look")
+    expect(health).to_have_text("Needs attention")
     assert "elasticsearch is retrying" in (health.get_attribute("title") or "")
     expect(seen.page.get_by_text("Nothing was stored lately. Waiting on disk to be stored: 1.")).to_have_count(2)
     seen.page.locator(".answer").first.get_by_role("link", name="What to do").click()

@@ -135,7 +135,7 @@ def test_in_a_terminal(gateway: GatewayFactory, columns: int) -> None:
         text = shown.wait("checkout.*\n")
         first, second = plain(text).splitlines()
         assert "\x1b[31m" in text
-        assert re.match(r"\d\d:\d\d:\d\d\S* prediction churn 3 +✗ stay, it is leave", first)
+        assert re.match(r"\d\d:\d\d:\d\d\S* prediction churn 3 +✗ stay, label leave", first)
         assert "0.50 low" in first
         assert re.match(r"\d\d:\d\d:\d\d\S* log        checkout +ERROR  no connection .*…$", second)
         assert max(cell_len(first), cell_len(second)) <= columns
@@ -256,7 +256,7 @@ STAMPS = {"@timestamp": "2026-11-21T10:00:03.25Z", "received_at": "2026-11-21T10
             "quality d ✗ c of x score 0.5",
         ),
         ("ml-pipeline", {"service": "s", "level": "warn", "message": "a\nb"}, r"log s warn a\nb"),
-        ("ml-labels", {"request_id": "r", "true_label": "x"}, "label r the truth is x"),
+        ("ml-labels", {"request_id": "r", "true_label": "x"}, "label r true label x"),
         ("ml-operations", {"operation": "o", "status": "progress", "progress": 0.4}, "operation o progress 40%"),
         ("ml-audit", {"actor": "a", "action": "deploy", "resource": "m", "outcome": "ok"}, "audit a deploy m ok"),
         ("ml-lineage", {"name": "n", "node_type": "model", "inputs": ["a", "b"]}, "lineage n model from a, b"),

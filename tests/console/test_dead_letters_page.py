@@ -57,7 +57,7 @@ def test_groups_letters_and_the_field(gateway: GatewayFactory) -> None:
     assert groups(panel(running, "groups", source="tcp")) == [(1, "$", "json_invalid")]
     assert "No dead letter is like that." in panel(running, "groups", reason="sink")
     assert "reason must be one of json, schema" in panel(running, "groups", status=400, reason="boredom")
-    assert "is nothing that this page can be asked for" in panel(running, "groups", status=400, colour="red")
+    assert "is not a parameter of this page" in panel(running, "groups", status=400, colour="red")
 
     # The newest first, then older ones, each once.
     seen: list[str] = []

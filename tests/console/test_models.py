@@ -70,9 +70,9 @@ async def shown(client: httpx.AsyncClient, panel: str, query: str = "") -> str:
 async def test_nothing_there(client: httpx.AsyncClient, panel: str) -> None:
     """Without predictions each panel says so; with a filter that fits none it says which."""
     if panel != "matrix":  # which asks for a model first
-        assert "No predictions in this stretch of time." in await shown(client, panel)
+        assert "No predictions in this time range." in await shown(client, panel)
     text = await shown(client, panel, "?model=nobody&region=eu")
-    assert "No predictions in this stretch of time of model “nobody”, region “eu”." in text
+    assert "No predictions in this time range of model “nobody”, region “eu”." in text
 
 
 async def test_the_first_one_can_be_pasted(client: httpx.AsyncClient, embedded: EmbeddedStore) -> None:
@@ -105,7 +105,7 @@ async def test_what_is_not_told(client: httpx.AsyncClient, embedded: EmbeddedSto
         assert "curl" not in await shown(client, panel, f"?model=of+{panel}")
     figures = await shown(client, "figures", "?model=bare")
     assert re.findall("<dd>(.+?)</dd>", figures)[4:] == ["–"] * 4
-    assert figures.count("none told inference_time_ms") == 4
+    assert figures.count("none has inference_time_ms") == 4
     assert "None of 1 predictions has an error_message" in await shown(client, "errors", "?model=bare")
     (row,) = re.findall("<tr>\n(.+?)</tr>", await shown(client, "table", "?model=bare"), re.DOTALL)
     assert len(re.findall(r">\s*–", row)) == 6  # version, environment, two latencies, confidence, accuracy

@@ -67,7 +67,7 @@ async def test_a_story(tmp_path: Path) -> None:
         "fraud 1.2 · 1 · 0.93 high · 25 ms fast",
         "retrain · progress · 40%",
         "temperature=21.5",
-        "the truth is 0 · the model was wrong, it said 1",
+        "true label 0 · the prediction was wrong: 1",
     ]
     assert [step["state"] for step in steps] == ["bad", "", "good", "", "", "bad"]
 

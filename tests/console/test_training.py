@@ -197,7 +197,7 @@ async def test_metrics_over_runs_are_the_last_of_each(page: Panels) -> None:
     assert sum(len([each for each in series["values"] if each]) for series in other["series"]) == len(
         expected["churn"] + expected["fraud"]
     )
-    assert "No run here tells a metric called" in await page.get("metrics", metric="nothing")
+    assert "No run here has a metric called" in await page.get("metrics", metric="nothing")
 
 
 async def test_metrics_over_epochs_are_of_the_run_chosen(page: Panels) -> None:
@@ -338,7 +338,7 @@ async def test_what_is_too_much_is_said(page: Panels, monkeypatch: pytest.Monkey
     await page.send(*(event(at, "scaling_success", f"run-{at}") for at in range(100)))
     assert "in the newest 30 events" in await page.get("figures")
     html = " ".join((await page.get("runs")).split())
-    assert "newest 30 events and reports of this stretch of time; 70 older ones are left out" in html
+    assert "newest 30 events and reports of this time range; 70 older ones are left out" in html
     assert (await page.figures())["Pipeline events"] == "30"
     assert {row[0] for row in await page.rows("runs")} == {f"run-{at}" for at in range(70, 100)}
     assert (await page.figures(run="run-5"))["Runs"] == "1", "one run is read whole"

@@ -87,7 +87,7 @@ def test_an_address_leads_to_the_same_view() -> None:
         ([("from", "2026-11-02"), ("to", "2026-11-01")], "from must be before to"),
         ([("to", "0001-01-01T00:00:00Z")], "between the years 1 and 9999"),
         ([("to", "9999-12-31T23:59:30Z")], "between the years 1 and 9999"),
-        ([("colour", "red")], "'colour' is nothing"),
+        ([("colour", "red")], "'colour' is not a parameter"),
         ([("model", "a"), ("model", "b")], "model is given twice"),
     ],
 )

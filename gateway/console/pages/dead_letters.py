@@ -17,13 +17,13 @@ FILTERS = ("reason", "source", "path", "rule", "tenant")
 GROUPS = 100
 LETTERS = 50
 REASONS = {
-    "json": "Cannot be read as JSON",
-    "schema": "Breaks a rule of its kind of event",
-    "clock": "Of a time that cannot be right",
-    "too_large": "Larger than an event may be",
-    "cut": "Broken off in the middle",
+    "json": "Not valid JSON",
+    "schema": "Does not match its schema",
+    "clock": "Timestamp out of range",
+    "too_large": "Larger than the limit for one event",
+    "cut": "Cut off: the connection ended within the event",
     "mapping": "Does not fit Elasticsearch's mapping",
-    "sink": "Its index could not be written to",
+    "sink": "Its index could not be written",
 }
 
 

@@ -120,7 +120,9 @@ def _silent(judged: Judged) -> Context:
         counts = Counter(names.get(each.what, each.what) for each in judged.silent)
         verb = "is" if len(judged.silent) == 1 else "are"
         return told | {"state": "bad", "said": f"{_counted(counts)} {verb} silent."}
-    return told | ({"state": "good", "said": "None is silent."} if heard else {"state": "", "said": "None yet."})
+    return told | (
+        {"state": "good", "said": "No source is silent."} if heard else {"state": "", "said": "No source yet."}
+    )
 
 
 def _counted(counts: Mapping[str, int]) -> str:
@@ -132,7 +134,7 @@ def _counted(counts: Mapping[str, int]) -> str:
 def _missing(status: Status) -> Context:
     found = troubles(status)
     if found:
-        return {"state": "bad", "said": "Something needs a look.", "more": found}
+        return {"state": "bad", "said": "Something needs attention.", "more": found}
     if not status["books"]["received"]:
         return {"state": "", "said": "Nothing came in yet.", "more": []}
     return {"state": "good", "said": "Nothing is missing.", "more": []}

@@ -30,7 +30,7 @@ class Tally:
     passed: int = 0
     failed: int = 0
     unjudged: int = 0
-    """Those that do not say whether they passed."""
+    """Those that have no passed field."""
     scored: int = 0
     total: float = 0.0
     """All scores added up."""

@@ -81,15 +81,15 @@ def _moment(hit: Hit) -> datetime:
 
 
 def _verdict(label: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> list[Part]:
-    """Return whether what was predicted is right, where only one class was."""
+    """Return whether what was predicted is correct, where only one class was."""
     model = label.get("model_name")
     about = [each for each in predictions if model is None or each.get("model_name") == model]
     said = {_spelt(each["prediction_class"]) for each in about if each.get("prediction_class") is not None}
     if len(said) != 1:
         return []
     if said == {_spelt(label.get("true_label"))}:
-        return [Part("the model was right", "good")]
-    return [Part(f"the model was wrong, it said {said.pop()}", "bad")]
+        return [Part("the prediction was correct", "good")]
+    return [Part(f"the prediction was wrong: {said.pop()}", "bad")]
 
 
 def _spelt(value: Any) -> str:

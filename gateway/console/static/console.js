@@ -184,7 +184,7 @@ function listen() {
   stream.addEventListener("now", (event) => {
     const now = JSON.parse(event.data);
     health.className = `health ${now.troubles.length ? "bad" : "good"}`;
-    health.textContent = now.troubles.length ? "Needs a look" : "All is well";
+    health.textContent = now.troubles.length ? "Needs attention" : "All is well";
     health.title = now.troubles.join("\n");
     for (const each of document.querySelectorAll("[data-live]")) {
       const [group, ...name] = each.dataset.live.split("."); // a name may have dots itself

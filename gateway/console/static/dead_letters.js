@@ -14,8 +14,8 @@ const calls = {
   },
   send: {
     method: "POST", path: "/v1/dead-letters/replay", more: "",
-    asked: (count, what) => `Send ${counted(count)} again (${what})? Those that pass now are stored and are no dead letters any more.`,
-    told: (found) => `${counted(found.replayed)} ${found.replayed === 1 ? "was" : "were"} sent again, ${format.whole.format(found.stay)} ${found.stay === 1 ? "stays" : "stay"}.`,
+    asked: (count, what) => `Replay ${counted(count)} (${what})? Those that pass now are stored and are no dead letters any more.`,
+    told: (found) => `${counted(found.replayed)} ${found.replayed === 1 ? "was" : "were"} replayed, ${format.whole.format(found.stay)} ${found.stay === 1 ? "stays" : "stay"}.`,
   },
   drop: {
     method: "DELETE", path: "/v1/dead-letters", more: "",

@@ -127,8 +127,8 @@ class _Panels:
         bounds = self._thresholds(view).confidence
         series: list[dict[str, Any]] = [
             {"name": "average", "values": values},
-            {"name": "high from", "values": [bounds.high] * len(values), "color": "good"},
-            {"name": "medium from", "values": [bounds.medium] * len(values), "color": "warn"},
+            {"name": "high threshold", "values": [bounds.high] * len(values), "color": "good"},
+            {"name": "medium threshold", "values": [bounds.medium] * len(values), "color": "warn"},
         ]
         return _charted(buckets, stretches.chart("line", series, min=_floor(values, [bounds.medium]), max=1))
 
