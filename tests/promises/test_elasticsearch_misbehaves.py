@@ -431,7 +431,7 @@ def test_everything_at_once(seed: int, own: Rig) -> None:
     memory: list[float] = []
     until = time.monotonic() + MIX_SECS
     try:
-        time.sleep(3)
+        own.running.wait_until(lambda _: own.es.http.head(f"/{closed}").status_code == 200, 60)
         while time.monotonic() < until and not failures:
             own.proxy.misbehave(*draw.sample(ALL, 5), share=draw.choice([0.2, 0.5, 1.0]))
             if draw.random() < 0.2:
