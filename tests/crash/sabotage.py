@@ -51,10 +51,12 @@ def _settled_first(real: Function) -> Function:
     """A sending that notes its documents as indexed, so that the cursor moves, and sends them then."""
 
     async def send(sender: Any, bulk: Any, folder: str) -> None:
+        from gateway.sinks.elasticsearch.sender import Sending
+
         for part in bulk.parts:
             part.taken.indexed += part.count
             sender._close(part.taken, part.count)
-        await sender._answered(bulk)
+        await sender._answered(bulk, Sending(folder))
 
     return send
 
