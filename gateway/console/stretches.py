@@ -12,6 +12,8 @@ from gateway.console.view import View
 Chart = dict[str, Any]
 LATE_SECS = 4.0
 """What happened so lately before the end of a view may not be stored yet."""
+ENOUGH_SECS = 60.0
+"""Of a stretch that is not over: as much of a long one tells a rate or an average."""
 
 
 class Stretches:
@@ -34,10 +36,11 @@ class Stretches:
     def values(self, buckets: Sequence[Mapping[str, Any]], metric: str, scale: float = 1) -> list[float | None]:
         """Return a metric in each stretch, ``scale`` times; None where there is none."""
         found = {second(each["key"]): each[metric] for each in buckets}
-        return [None if (value := found.get(each)) is None else round(value * scale, 6) for each in self.begins]
+        values = [None if (value := found.get(each)) is None else round(value * scale, 6) for each in self.begins]
+        return self.settled(values, ENOUGH_SECS)
 
-    def settled(self, values: Sequence[float | None]) -> list[float | None]:
-        """Return values without the last one, unless half of its stretch is there or it is the only one.
+    def settled(self, values: Sequence[float | None], enough_secs: float = math.inf) -> list[float | None]:
+        """Return values without the last one, unless half of its stretch or ``enough_secs`` are there or it is alone.
 
         What is told of the few documents of a stretch that has just begun would look as if something had happened.
         """
@@ -45,17 +48,17 @@ class Stretches:
             return []
         *before, last = values
         there = self._view.until - LATE_SECS - self.begins[-1]
-        if self.begins[-1] + self._step > self._view.until and there < self._step / 2 and any(before):
+        if self.begins[-1] + self._step > self._view.until and there < min(self._step / 2, enough_secs) and any(before):
             last = None
         return [*before, last]
 
     def rates(self, counts: Mapping[int, int], per_secs: float) -> list[float | None]:
         """Return how many there are in ``per_secs`` of each stretch, of which the view may see but a part."""
-        rates = []
+        rates: list[float | None] = []
         for begin in self.begins:
             secs = min(begin + self._step, self._view.until) - max(begin, self._view.since)
             rates.append(round(counts.get(begin, 0) / secs * per_secs, 6))
-        return self.settled(rates)
+        return self.settled(rates, ENOUGH_SECS)
 
 
 def second(key: str) -> int:

@@ -128,8 +128,11 @@ def test_numbers(stored: Gateway, view: Views) -> None:
     expect(figure(seen, "Lines")).to_have_text(str(len(lines)))
     expect(figure(seen, "Errors")).to_have_text(str(len(faulty)))
 
-    all_filled("/events?kind=ml-pipeline&q=luck")
-    expect(page.locator("tbody tr")).to_have_count(len(of(lines, "error")))
+    all_filled("/events")
+    expect(page.locator("main")).to_contain_text(f"{len(good)} events")
+    all_filled("/events?kind=ml-metrics&model=fraud&error=true")
+    failed = [each for each in predictions if each["model_name"] == "fraud" and "error_message" in each]
+    expect(page.locator("main tbody tr")).to_have_count(len(failed))
 
     all_filled("/quality")
     expect(figure(seen, "Checks")).to_have_text(str(len(sent["checks"])))

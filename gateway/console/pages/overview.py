@@ -13,12 +13,14 @@ from gateway.console.health import HEARD_MINUTES, Health, Judged, Status, stored
 from gateway.console.layout import Context, NotYet, Page
 from gateway.console.pages import events
 from gateway.console.view import View
+from gateway.monitoring.figures import RATE_SECS
 from gateway.store.query import Query
 
 LATEST = 12
 MOST_FOUND = 4
 MOST_KINDS = 8
 BUNDLE_SECS = 5
+SETTLED_SECS = 30
 ON_THE_WAY_SECS = 5  # what came in so lately may not be stored yet
 LINE = '{"model_name":"fraud_detector","prediction_confidence":0.93,"inference_time_ms":25}'
 _PATHS = {"ml-metrics": "/models", "ml-training": "/training", "ml-pipeline": "/logs", "data-quality": "/quality"}
@@ -45,13 +47,16 @@ def page(health: Health, asking: Asking, prefix: str) -> Page:
         return {"spec": spec, "within": within, "known": known, "line": LINE, "waiting": waiting(health.status())}
 
     async def rates(_: View) -> Context:
-        lines = figures.rates()[1]
-        begin = int(time.time()) - max(map(len, lines.values()), default=0)
+        # What came before this start is not known by the second.
+        since = max(0, RATE_SECS - int(health.status()["uptime_secs"]) - 2)
+        lines = {name: line[since:] for name, line in figures.rates()[1].items()}
+        now = int(time.time())
+        begin = now - max(map(len, lines.values()), default=0)
         bundles = {
             name: [sum(line[at : at + BUNDLE_SECS]) for at in range(0, len(line) - ON_THE_WAY_SECS, BUNDLE_SECS)]
             for name, line in lines.items()
         }
-        spec = _rates(bundles, begin, BUNDLE_SECS)
+        spec = _rates(bundles, begin, BUNDLE_SECS) | {"from": (now - RATE_SECS) * 1000}
         if not spec["series"] and any(map(any, lines.values())):
             raise NotYet("The first events are being counted: this fills itself in some seconds.")
         return charted(spec, "in the last 5 minutes, or since the start")
@@ -60,12 +65,10 @@ def page(health: Health, asking: Asking, prefix: str) -> Page:
         now = int(time.time())
         minutes = range(now // 60 - 59, now // 60 + 1)
         counts = await asyncio.to_thread(figures.kept().by_index, minutes[0])
-        # Of the present minute so much is over.
-        shares = [1.0] * (len(minutes) - 1) + [max(now % 60, BUNDLE_SECS) / 60]
-        lines = {
-            name: [line.get(minute, 0) / share for minute, share in zip(minutes, shares, strict=True)]
-            for name, line in counts.items()
-        }
+        shares = dict.fromkeys(minutes, 1.0) | {now // 60: max(now % 60, BUNDLE_SECS) / 60}
+        if now % 60 < SETTLED_SECS and any(minute in line for line in counts.values() for minute in minutes[:-1]):
+            minutes = minutes[:-1]  # the present one has just begun, and some of it is on the way
+        lines = {name: [line.get(minute, 0) / shares[minute] for minute in minutes] for name, line in counts.items()}
         return charted(_rates(lines, minutes[0] * 60, 60), "in the last hour")
 
     async def kinds(_: View) -> Context:
