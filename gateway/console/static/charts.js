@@ -1,7 +1,7 @@
 // Draws the charts of a page with Chart.js, in the colours of the page.
 //
 // A canvas has them in data-chart, as JSON:
-//   {"type": "line" | "area" | "stack" | "bar" | "bars" | "pie" | "points",   bars: lying; stack: areas, one upon another
+//   {"type": "line" | "stack" | "bar" | "pie" | "points",   stack: areas, one upon another
 //    "labels": [...],                      names, or milliseconds since 1970 where "time" is true
 //    "series": [{"name", "values": [...], "color"?: "good" | "warn" | "bad" | "soft" | a number from 0 to 7}],
 //    "time"?: true, "from"?, "to"?,        the ends of the time axis
@@ -44,9 +44,9 @@ const charts = (() => {
       label: series.name,
       data: spec.time ? series.values.map((y, i) => ({ x: spec.labels[i], y })) : series.values,
       borderColor: pie ? style("--card") : line,
-      backgroundColor: each ? series.values.map((_, i) => color({ color: spec.colors?.[i] }, i)) : spec.type === "line" || spec.type === "points" ? line : spec.type === "bar" || spec.type === "bars" ? line : soft(line),
-      borderWidth: spec.type === "bar" || spec.type === "bars" ? 0 : 1.5,
-      fill: spec.type === "area" ? "origin" : spec.type === "stack" ? (at ? "-1" : "origin") : false,
+      backgroundColor: each ? series.values.map((_, i) => color({ color: spec.colors?.[i] }, i)) : spec.type === "stack" ? soft(line) : line,
+      borderWidth: spec.type === "bar" ? 0 : 1.5,
+      fill: spec.type === "stack" ? (at ? "-1" : "origin") : false,
       pointRadius: spec.type === "points" ? (spec.labels.length > 100 ? 2.5 : 4) : series.values.map((_, i) => (spec.joined || alone(series.values, i) ? 2.5 : 0)),
       pointHitRadius: 8,
       showLine: spec.type !== "points" || !!spec.joined,
@@ -59,7 +59,7 @@ const charts = (() => {
   const NARROW = 420; // pixels: a pie has no room for its names beside it
 
   function options(spec, width) {
-    const pie = spec.type === "pie", lying = spec.type === "bars", ink = style("--soft-ink"), rule = style("--line");
+    const pie = spec.type === "pie", ink = style("--soft-ink"), rule = style("--line");
     const amount = {
       beginAtZero: spec.min === undefined && spec.type !== "line" && spec.type !== "points" ? true : spec.min === 0 || spec.type !== "points",
       stacked: spec.type === "stack", min: spec.min, suggestedMax: spec.max,
@@ -71,19 +71,19 @@ const charts = (() => {
           time: { displayFormats: { millisecond: "HH:mm:ss", second: "HH:mm:ss", minute: "HH:mm", hour: days(spec) > 1.5 ? "MMM d, HH:mm" : "HH:mm", day: "MMM d" }, tooltipFormat: "MMM d, HH:mm:ss" },
           ticks: { color: ink, maxRotation: 0, autoSkipPadding: 16 } }
       : { type: "category", stacked: spec.type === "stack", grid: { display: false }, border: { color: rule },
-          ticks: { color: ink, maxRotation: lying ? 0 : 50, autoSkip: !lying, callback(value) { const text = String(this.getLabelForValue(value)); return text.length > 24 ? `${text.slice(0, 23)}…` : text; } } };
+          ticks: { color: ink, maxRotation: 50, callback(value) { const text = String(this.getLabelForValue(value)); return text.length > 24 ? `${text.slice(0, 23)}…` : text; } } };
     return {
-      animation: false, responsive: true, maintainAspectRatio: false, indexAxis: lying ? "y" : "x",
-      interaction: pie ? {} : { mode: "index", intersect: false, axis: lying ? "y" : "x" },
-      scales: pie ? {} : lying ? { x: amount, y: names } : { x: names, y: amount },
+      animation: false, responsive: true, maintainAspectRatio: false,
+      interaction: pie ? {} : { mode: "index", intersect: false, axis: "x" },
+      scales: pie ? {} : { x: names, y: amount },
       plugins: {
         legend: { display: pie || spec.series.length > 1, position: pie && width > NARROW ? "right" : "bottom", labels: { color: style("--ink"), boxWidth: 12, boxHeight: 12 } },
-        tooltip: { callbacks: { afterTitle: (items) => (items.length && spec.names?.[items[0].dataIndex]) || undefined, label: (item) => ` ${pie ? item.label : item.dataset.label}: ${figure(pie ? item.parsed : lying ? item.parsed.x : item.parsed.y, spec.unit)}` } },
+        tooltip: { callbacks: { afterTitle: (items) => (items.length && spec.names?.[items[0].dataIndex]) || undefined, label: (item) => ` ${pie ? item.label : item.dataset.label}: ${figure(pie ? item.parsed : item.parsed.y, spec.unit)}` } },
       },
     };
   }
 
-  const KINDS = { line: "line", area: "line", stack: "line", points: "line", bar: "bar", bars: "bar", pie: "doughnut" };
+  const KINDS = { line: "line", stack: "line", points: "line", bar: "bar", pie: "doughnut" };
 
   function draw(canvas) {
     const spec = JSON.parse(canvas.dataset.chart);
