@@ -189,6 +189,13 @@ async def test_names_stay_text(page: Panels) -> None:
     assert list(tiles(await page.get("scores", dataset=name))) == [(name, name)]
 
 
+async def test_a_megabyte_is_not_shown_whole(page: Panels) -> None:
+    """A name that no column has room for is cut short in the list of failures, of which there may be a hundred."""
+    names = dict.fromkeys(("dataset_name", "column", "check_name"), "long " * 60_000)
+    await page.send(*({"timestamp": SINCE + at, **names, "passed": False} for at in range(3)))
+    assert len(await page.get("failed")) < 10_000
+
+
 async def test_nothing_failed_is_no_empty_page(page: Panels) -> None:
     """That all is well is said, and what failing means."""
     await page.send({"dataset_name": "payments", "score": 0.1, "timestamp": UNTIL - 9})

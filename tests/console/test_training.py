@@ -314,6 +314,18 @@ async def test_errors_are_shown_with_the_whole_event(page: Panels) -> None:
     assert '"deep"' in unescape(html)
 
 
+async def test_a_megabyte_is_not_shown_whole(page: Panels) -> None:
+    """Names and messages have their beginning, however long they are; the run is found by it."""
+    long = "long " * 30_000
+    sent = [event(at, f"{long}_error", long, error=long, model=long) for at in range(3)]
+    await page.send(*sent, report(9, run_id=long, status=long, metrics={long: 1}))
+    for panel in ("figures", "timeline", "metrics", "epochs", "runs", "events", "durations", "errors"):
+        assert len(await page.get(panel)) < 100_000, panel
+    address = re.findall('href="(.*?)"', await page.get("runs"))[0]
+    ((run, *_),) = await page.rows("runs", run=parse_qs(urlsplit(unescape(address)).query)["run"][0])
+    assert run == long[:500].strip()
+
+
 async def test_a_model_leaves_the_runs_that_name_it(page: Panels) -> None:
     """Reports say it in model_name, pipelines in details.model_name."""
     await page.send(

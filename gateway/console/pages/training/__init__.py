@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from heapq import nlargest
 
-import orjson
-
 from gateway.console.asking import Asking
 from gateway.console.layout import Context, Maker, Page
 from gateway.console.pages.training import lanes, metrics, reading
@@ -121,8 +119,7 @@ def page(asking: Asking, prefix: str = "") -> Page:
         found = (await reading.runs(asking, prefix, view)).runs
         faults = [fault for run in found for fault in run.faults]
         newest = nlargest(MOST_ROWS, faults, key=lambda fault: fault.at)
-        texts = [fault.hit and orjson.dumps(fault.hit, option=orjson.OPT_INDENT_2).decode() for fault in newest]
-        return {"faults": list(zip(newest, texts, strict=True)), "all": len(faults), "any": bool(found)}
+        return {"faults": newest, "all": len(faults), "any": bool(found)}
 
     panels: dict[str, Maker] = {
         "figures": figures,

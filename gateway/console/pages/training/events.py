@@ -16,6 +16,8 @@ FINISHED = frozenset(("finished", "completed", "complete", "succeeded", "success
 _ERRORS = ("error", "error_message", "message", "exception", "reason")
 _EXPERIMENTS = ("experiment_name", "experiment_id", "experiment")
 _NO_METRICS = ("run_id", "duration_ms")
+MOST_CHARACTERS = 500
+"""Of a name or a message: a sender may put a megabyte there, and a page has hundreds of them."""
 Hit = dict[str, Any]
 
 
@@ -101,7 +103,7 @@ def _message(*places: Mapping[str, Any]) -> str:
 def _event(at: float, source: dict[str, Any], hit: Hit) -> Event:
     event = _mapping(source.get("mlflow_event"))
     details = _mapping(event.get("details"))
-    category = str(source.get("event_category") or event.get("event_type"))
+    category = str(source.get("event_category") or event.get("event_type"))[:MOST_CHARACTERS]
     step, _, outcome = category.rpartition("_")
     if not step or outcome not in OUTCOMES:
         step, outcome = category, ""
@@ -144,9 +146,9 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _word(value: Any) -> str | None:
-    """Return a name; None for what is none."""
+    """Return a name, the beginning of a long one; None for what is none."""
     is_name = isinstance(value, str | int | float) and not isinstance(value, bool)
-    return (str(value).strip() or None) if is_name else None
+    return (str(value).strip()[:MOST_CHARACTERS].strip() or None) if is_name else None
 
 
 def _number(value: Any) -> float | None:
@@ -162,4 +164,4 @@ def _duration(value: Any, end: float) -> float | None:
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     found = ((name, _number(value)) for name, value in values.items() if name not in _NO_METRICS)
-    return {name: number for name, number in found if number is not None}
+    return {name: number for name, number in found if number is not None and len(name) <= MOST_CHARACTERS}
