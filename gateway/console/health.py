@@ -90,8 +90,9 @@ class Health:
     async def _look(self) -> Judged:
         began = time.monotonic()
         try:
-            # In a thread: the minutes of many models take a while to add up.
-            self._judged = await asyncio.to_thread(_judged, self.figures.kept(), self.status())
+            status = self.status()
+            # In a thread: the minutes of many models take a while to add up, and may have to be waited for.
+            self._judged = await asyncio.to_thread(lambda: _judged(self.figures.kept(), status))
             return self._judged
         finally:
             self._since = max(time.monotonic(), began + TIMES_ITS_COST * (time.monotonic() - began) - JUDGED_SECS)

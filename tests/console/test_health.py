@@ -1,5 +1,6 @@
 """What every page tells of the gateway and its models."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -45,6 +46,20 @@ async def test_a_model_that_gets_worse_needs_a_look() -> None:
     now = await told(hour_and_window(less_right))
     assert any("accuracy fell" in each for each in now["troubles"])
     assert not any("accuracy" in each for each in (await told(hour_and_window(good)))["troubles"])
+
+
+@pytest.mark.anyio
+async def test_the_figures_are_waited_for_in_a_thread() -> None:
+    """While the figures are copied for a scrape, what is told every second is told."""
+    disk = Disk()
+    health = Health(lambda: STATUS, disk.figures)
+    with disk.figures._lock:
+        judging = asyncio.create_task(health.judged())
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+            assert health.now()["received"] == 12
+        assert not judging.done()
+    await judging
 
 
 @pytest.mark.anyio

@@ -64,7 +64,7 @@ def page(health: Health, asking: Asking, prefix: str) -> Page:
     async def hour(_: View) -> Context:
         now = int(time.time())
         minutes = range(now // 60 - 59, now // 60 + 1)
-        counts = await asyncio.to_thread(figures.kept().by_index, minutes[0])
+        counts = await asyncio.to_thread(lambda begin: figures.kept().by_index(begin), minutes[0])
         shares = dict.fromkeys(minutes, 1.0) | {now // 60: max(now % 60, BUNDLE_SECS) / 60}
         if now % 60 < SETTLED_SECS and any(minute in line for line in counts.values() for minute in minutes[:-1]):
             minutes = minutes[:-1]  # the present one has just begun, and some of it is on the way
