@@ -127,3 +127,19 @@ def test_what_is_live_comes_back(running: Gateway, view: Views) -> None:
         )
         seen.page.wait_for_timeout(200)
         assert len(asked) == 2 + times
+
+
+def test_what_was_changed_is_shown_though_an_older_answer_comes_late(running: Gateway, view: Views) -> None:
+    """An answer from before a change, that is slow to come, does not take its place."""
+    seen = view(running.url)
+    held: list[Route] = []
+    seen.page.route("**/console/overview/kinds*", lambda route: held.append(route))
+    with seen.page.expect_request("**/console/overview/kinds*"):
+        seen.page.goto(running.url)
+    with seen.page.expect_request("**/console/overview/kinds*"):
+        seen.page.evaluate("document.dispatchEvent(new Event('stale'))")
+    seen.page.wait_for_timeout(200)
+    for route, text in zip(reversed(held), ("after", "before"), strict=True):
+        route.fulfill(content_type="text/html", headers={"server-timing": "panel;dur=1"}, body=f"<p>{text}</p>")
+        seen.page.wait_for_timeout(200)
+    expect(seen.page.locator("[data-panel*=kinds]")).to_have_text("after")

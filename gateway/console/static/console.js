@@ -78,6 +78,7 @@ class Panel {
   // `age`: "no-cache" for what is made now, "max-stale" for what the gateway has.
   async load(age = "no-cache") {
     clearTimeout(this.timer);
+    const turn = this.turn = (this.turn ?? 0) + 1; // what was asked for before this counts no more
     this.due = 0; // it is on its way
     this.place.setAttribute("aria-busy", "true");
     let again = LEAST_MS;
@@ -85,11 +86,13 @@ class Panel {
       const answer = await fetch(ORIGIN + this.place.dataset.panel, // not below an address with a password in it
         { headers: { "cache-control": age }, signal: AbortSignal.timeout(60000) });
       const text = await answer.text();
+      if (turn !== this.turn) return;
       if (!/^text\/html/.test(answer.headers.get("content-type") || "")) throw new Error(`It answered ${answer.status}.`);
       again = 1000 * Number(answer.headers.get("retry-after")) || LEAST_MS;
       this.show(text);
       this.filled = answer.headers.has("server-timing"); // else it is told why there is nothing yet
     } catch (error) {
+      if (turn !== this.turn) return;
       this.place.classList.add("stale");
       this.place.title = "The gateway does not answer.";
       if (!this.filled) this.place.textContent = "The gateway does not answer. Trying again.";
