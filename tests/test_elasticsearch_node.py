@@ -45,6 +45,7 @@ def test_cleans_up_after_a_test(es: EsClient) -> None:
         other.close()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_keeps_its_data_when_stopped_and_when_killed(elasticsearch_node: ElasticsearchNode) -> None:
     """Documents are still there, at the same address, after stop and start and after kill and start."""

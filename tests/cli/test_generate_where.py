@@ -46,6 +46,7 @@ def test_connection_lost() -> None:
     assert "`gateway serve`" in sentence
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_over_a_restart(gateway: GatewayFactory) -> None:
     """Until Ctrl-C it waits for a gateway that is away, says so once, and goes on at its rate without catching up."""

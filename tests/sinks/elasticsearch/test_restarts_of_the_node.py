@@ -10,7 +10,7 @@ from tests.elasticsearch_node.client import EsClient
 from tests.elasticsearch_node.node import ElasticsearchNode
 from tests.sinks.elasticsearch.running import docs, running, until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
