@@ -43,7 +43,7 @@ test-fast: $(VENV)/test.installed ## the tests that need no other process and do
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not elasticsearch and not process and not waits"
 
 test: $(VENV)/test.installed ## the test suite, with a real Elasticsearch that it starts itself
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/test.installed ## kills, soak, foreign clients, the browser
 	$(BIN)/python -m pytest -q -m slow

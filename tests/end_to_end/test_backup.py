@@ -18,7 +18,7 @@ from tests.elasticsearch_node.client import EsClient
 from tests.gateway_process import Gateway, GatewayFactory
 from tests.programs import need
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 TEXT = Document(DOCS / "backup.md")
 BACKUP, RESTORE = (block.text for block in TEXT.blocks(COMMANDS))
 ELSEWHERE = "".join(line for line in RESTORE.splitlines(keepends=True) if not line.startswith("flock"))

@@ -85,6 +85,7 @@ def expected_enrichment(event: dict[str, Any]) -> dict[str, Any]:
     return added
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_mixed_events_over_four_connections(gateway: GatewayFactory, es: EsClient) -> None:
     """All are there, in the right indices with the right types and enrichments; sent again they add nothing."""

@@ -1,6 +1,7 @@
 """The documents' snapshot recipe does what it says, and retention lives with a snapshot that runs."""
 
 import json
+import random
 import re
 import subprocess
 from collections.abc import Iterator
@@ -65,9 +66,10 @@ async def test_retention_while_a_snapshot_runs(server: EsClient, tmp_path: Path)
     """An old index that is being copied stays and is told; when the snapshot is over it goes."""
     index = "ml-metrics-2020.01.01"
     server.put(f"/{index}", OURS)
-    lines = b"".join(b'{"create":{}}\n{"text":"%s"}\n' % (b"%d " % number * 500) for number in range(500))
+    chance = random.Random(1)  # what cannot be compressed: copied in ten seconds, and broken off within them
+    lines = b"".join(b'{"create":{}}\n{"text":"%s"}\n' % chance.randbytes(1000).hex().encode() for _ in range(500))
     server.post(f"/{index}/_bulk", lines, refresh="true")
-    slow = {"location": str(tmp_path / "slow"), "max_snapshot_bytes_per_sec": "1kb", "compress": False}
+    slow = {"location": str(tmp_path / "slow"), "max_snapshot_bytes_per_sec": "100kb", "compress": False}
     server.put("/_snapshot/slow", {"type": "fs", "settings": slow})
     server.put("/_snapshot/slow/one", {"indices": index})
     client = connect(Elasticsearch(urls=(server.url,)))
