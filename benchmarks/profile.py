@@ -38,6 +38,7 @@ STEPS = {
     "clock, enrichment": (("gateway/pipeline/clock", "gateway/pipeline/enrich", "enrichers/"), ""),
     "identity": (("gateway/pipeline/identity",), "name"),
     "write the documents": (("gateway/pipeline/digest",), "write"),
+    "figures of models": (("gateway/summary/", "gateway/monitoring/"), ""),
     "spool: checksum, write, sync": (("gateway/spool/",), "spool"),
     "spool: read again": (("gateway/spool/reader",), "read"),
     "bulks to Elasticsearch": (("gateway/sinks/",), "send"),

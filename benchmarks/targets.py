@@ -65,8 +65,8 @@ TARGETS = (
         8,
         5,
         _median(f"{TCP} cpu"),
-        reason="five of it are Python between the fast parts, a few tenths at each of twenty places (the table "
-        "of steps in ARCHITECTURE.md)",
+        reason="five of it are Python between the fast parts, a few tenths at each of twenty places, and one the "
+        "figures of models that each record carries (the table of steps in ARCHITECTURE.md)",
     ),
     Target(
         "events/s on one core",
@@ -93,7 +93,7 @@ TARGETS = (
         1.5,
         _ratio("20 % bad lines cpu", f"{TCP} cpu"),
         reason="a refused event is read again by pydantic or orjson, for its path, rule and message, and kept: about "
-        "45 CPU-s a million of them, six times a good one's",
+        "35 CPU-s a million of them, four times a good one's",
     ),
     Target(
         "embedded store, CPU per event in all",
