@@ -93,7 +93,7 @@ TARGETS = (
         1.5,
         _ratio("20 % bad lines cpu", f"{TCP} cpu"),
         reason="a refused event is read again by pydantic or orjson, for its path, rule and message, and kept: about "
-        "35 CPU-s a million of them, four times a good one's",
+        "40 CPU-s a million of them, four times a good one's",
     ),
     Target(
         "embedded store, CPU per event in all",
