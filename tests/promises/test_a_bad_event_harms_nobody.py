@@ -186,6 +186,7 @@ def answers(connection: socket.socket) -> tuple[list[int | str], list[bytes]]:
     return [*seen, "closed"] if closed else seen, bodies
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_odd_requests(gateway: GatewayFactory) -> None:
     """Whatever comes to the HTTP port has its answer, harms no other request, and all that was taken was told of."""

@@ -173,6 +173,7 @@ def test_an_optional_elasticsearch_is_away(gateway: GatewayFactory, es: EsClient
         assert books.settled(running)["sinks"]["elasticsearch"]["skipped"] == skipped
 
 
+@pytest.mark.slow
 def test_an_optional_elasticsearch_is_slow(gateway: GatewayFactory, es: EsClient) -> None:
     """It takes what it can; every event is in it or skipped, and nothing is counted that is not there."""
     with MisbehavingProxy(es.url) as through:
