@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pytest
-
-from tests.programs import need
+from tests.programs import missing, need
 
 MIB = 1 << 20
 
@@ -25,7 +23,7 @@ def mount(folder: Path, options: str) -> Path:
         ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        pytest.skip(f"mounting needs root, or pytest within `unshare -Urm`: {done.stderr.strip()}")
+        missing(f"mounting needs root, or pytest within `unshare -Urm`: {done.stderr.strip()}")
     return folder
 
 
@@ -94,4 +92,4 @@ def wait_traced(pid: int, strace: "subprocess.Popen[str]") -> None:
             while "TracerPid:\t0" in (task / "status").read_text():
                 if strace.poll() is not None:
                     assert strace.stderr is not None
-                    pytest.skip(f"this machine permits no strace: {strace.stderr.read()}")
+                    missing(f"this machine permits no strace: {strace.stderr.read()}")

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -16,7 +17,11 @@ def need(*programs: str) -> None:
     """Where a program is missing fail the test in CI, skip it elsewhere."""
     for program in programs:
         if shutil.which(program) is None:
-            reason = f"{program} is missing: apt-get install {PACKAGES.get(program, program)}"
-            if os.environ.get("CI"):
-                pytest.fail(reason)
-            pytest.skip(reason)
+            missing(f"{program} is missing: apt-get install {PACKAGES.get(program, program)}")
+
+
+def missing(reason: str) -> NoReturn:
+    """Fail the test in CI, skip it elsewhere: something that it needs is not there."""
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

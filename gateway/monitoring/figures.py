@@ -91,16 +91,15 @@ class Figures:
                 continue
             found[folder, minute] = data
             everything.plus(summary)
-            for key in summary.models:  # there may be too many when `max_models` was more
-                place, gone = models.place(key, minute, minute)
-                for each in (gone, None if place == key else key):
-                    if each is not None:
-                        forget_model(everything, each)
-            for key in summary.endpoints:
-                place, gone = endpoints.place(key, minute, minute)
-                for each in (gone, None if place == key else key):
-                    if each is not None:
-                        forget_endpoint(everything, each)
+            for names, keys, forget in (
+                (models, summary.models, forget_model), (endpoints, summary.endpoints, forget_endpoint),
+            ):  # fmt: skip
+                for key in keys:  # there may be too many when `max_models` was more
+                    place, gone = names.place(key, minute, minute)
+                    if gone is not None:
+                        forget(everything, gone)
+                    if place != key:
+                        forget(everything, key)
         everything.users = []
         with self._lock:
             self._blobs, self._all, self._models, self._endpoints = found, everything, models, endpoints

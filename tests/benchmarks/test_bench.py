@@ -26,6 +26,7 @@ from benchmarks.run import check_books
 from benchmarks.targets import TARGETS
 from tests.elasticsearch_node.client import EsClient
 from tests.gateway_process import ROOT
+from tests.programs import missing
 
 EVERYWHERE = cores(pinned=False).others
 
@@ -111,7 +112,7 @@ def test_a_profile_finds_the_steps(tmp_path: Path) -> None:
     """A flame graph is written; the steps' costs are those of the whole."""
     ended = bench("--events", "20000", "--results", str(tmp_path), module="benchmarks.profile", timeout=100)
     if "Permission" in ended.stderr:
-        pytest.skip("py-spy may not look at processes here")
+        missing("py-spy may not look at processes here")
     assert ended.returncode == 0, ended.stderr
     rows = [line.strip("|").split("|") for line in ended.stdout.splitlines() if line.startswith("|")][2:]
     *steps, everything = [float(row[1]) for row in rows]

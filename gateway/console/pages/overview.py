@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from urllib.parse import urlencode
 
 from gateway.console.asking import Asking
 from gateway.console.health import HEARD_MINUTES, Health, Judged, Status, stored, troubles, waiting
@@ -71,12 +70,17 @@ def page(health: Health, asking: Asking, prefix: str) -> Page:
         lines = {name: [line.get(minute, 0) / shares[minute] for minute in minutes] for name, line in counts.items()}
         return charted(_rates(lines, minutes[0] * 60, 60), "in the last hour")
 
-    async def kinds(_: View) -> Context:
+    async def kinds(view: View) -> Context:
         now = figures.rates()[0]
         counts = sorted(figures.indices().items(), key=lambda each: -each[1])
         return {
             "kinds": [
-                {"name": name, "count": count, "rate": now.get(name, 0.0), "path": _PATHS.get(name) or _events(name)}
+                {
+                    "name": name,
+                    "count": count,
+                    "rate": now.get(name, 0.0),
+                    "path": _PATHS.get(name) or view.address(events.PATH, kind=name),
+                }
                 for name, count in counts
             ]
         }
@@ -91,11 +95,6 @@ def page(health: Health, asking: Asking, prefix: str) -> Page:
 
     panels = {"answers": answers, "rates": rates, "hour": hour, "kinds": kinds, "flow": flow, "latest": latest}
     return Page("overview", "/", "Overview", panels=panels, has_range=False, styles=("overview.css",))
-
-
-def _events(kind: str) -> str:
-    """Return the address of the events of a kind that has no page of its own."""
-    return f"{events.PATH}?{urlencode({'kind': kind})}"
 
 
 def _worse(judged: Judged) -> Context:

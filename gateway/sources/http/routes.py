@@ -68,7 +68,7 @@ class Ingestion:
         }
 
         async def answered_before() -> Response:
-            raise NotImplementedError
+            raise NotImplementedError  # never called: what is posted to these paths does not come so far
 
         for path, name, text in (
             ("/v1/events", "events", "Take events; the answer names each one that was refused."),
